@@ -1,0 +1,288 @@
+-- The one door to a tenant's rows and what it needs. Replaced whole at every upgrade; all of it owned by landlord_guard.
+-- The mode's own three functions (seal_ok, sealed_tenant, seal) come from modes/.
+
+-- lock_key is what transactions of a tenant at a home share, and what a mover takes alone. Readers have a key of their
+-- own, so that they go on while writers are drained.
+create or replace function landlord.lock_key(p_tenant text, p_home text, p_read_only boolean) returns bigint
+    language sql immutable parallel safe
+    return pg_catalog.hashtextextended(p_tenant || '@' || p_home, case when p_read_only then 2 else 1 end);
+
+-- bypass_key is shared by whoever writes here without entering a tenant (admin work, backfills).
+create or replace function landlord.bypass_key() returns bigint
+    language sql immutable parallel safe
+    return pg_catalog.hashtextextended('landlord bypass', 3);
+
+-- no_tenant turns a missing tenant into an error: never zero rows, never somebody's rows.
+create or replace function landlord.no_tenant() returns text
+    language plpgsql stable parallel safe
+as $$
+begin
+    raise exception 'no tenant in this transaction' using errcode = 'LL001',
+        hint = 'Go through the router: every transaction of a tenant starts with landlord.enter.';
+end $$;
+
+-- enter opens a tenant for this transaction, or refuses. The order is the guarantee:
+--   1. the token, so that a forger never queues on a tenant's lock;
+--   2. the lock, which a mover drains;
+--   3. the fence row, read after the wait (volatile: each statement in here has a new snapshot);
+--   4. the register that the policies read.
+-- Nothing of the tenant has run when it raises, so the caller may always try again elsewhere.
+create or replace function landlord.enter(
+    p_tenant text, p_home text, p_epoch bigint, p_kid int, p_exp bigint, p_mac bytea) returns text
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+    set lock_timeout = '5s'
+as $$
+declare
+    v_read_only constant boolean := current_setting('transaction_read_only')::boolean;
+    v_sealed    constant text := landlord.sealed_tenant();
+    v_epoch     bigint;
+    v_state     text;
+    v_moved_to  jsonb;
+begin
+    if landlord.seal_ok(p_tenant, p_home, p_kid, p_exp, p_mac) is not true then
+        raise exception 'the seal is not valid here' using errcode = 'LL005';
+    end if;
+    if v_sealed <> p_tenant then
+        raise exception 'this transaction belongs to another tenant' using errcode = 'LL005';
+    end if;
+
+    perform pg_advisory_xact_lock_shared(landlord.lock_key(p_tenant, p_home, v_read_only));
+
+    if v_read_only or current_setting('transaction_isolation') = 'read committed' then
+        select epoch, state, moved_to into v_epoch, v_state, v_moved_to
+          from landlord.fence where tenant = p_tenant and home = p_home;
+    else
+        -- The snapshot is older than the wait: only a row lock shows a fence that was raised meanwhile (40001).
+        select epoch, state, moved_to into v_epoch, v_state, v_moved_to
+          from landlord.fence where tenant = p_tenant and home = p_home for share;
+    end if;
+
+    if v_state is distinct from 'open' or v_epoch is distinct from p_epoch then
+        if v_state = 'suspended' then
+            raise exception 'tenant is suspended' using errcode = 'LL004';
+        elsif v_state = 'importing' or (v_state = 'fenced' and not v_read_only) then
+            raise exception 'tenant is being moved' using errcode = 'LL003';
+        elsif v_state is null or v_state = 'moved' or v_epoch is distinct from p_epoch then
+            raise exception 'tenant is not here at this epoch' using errcode = 'LL002',
+                detail = coalesce(v_moved_to::text, '');
+        end if;
+    end if;
+
+    perform landlord.seal(p_tenant, p_home, p_kid, p_exp, p_mac);
+    return p_tenant;
+end $$;
+
+-- admin_enter is the door for work across tenants: it gives the reason to the log and shares the bypass key, which a
+-- cutover takes alone. Read-only work is not logged here, because it cannot write.
+create or replace function landlord.admin_enter(p_reason text) returns text
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+    set lock_timeout = '5s'
+as $$
+begin
+    if p_reason is null or btrim(p_reason) = '' then
+        raise exception 'work across tenants needs a reason' using errcode = '22023';
+    end if;
+    perform pg_advisory_xact_lock_shared(landlord.bypass_key());
+    if not current_setting('transaction_read_only')::boolean then
+        insert into landlord.admin_log (login, reason) values (session_user, p_reason);
+    end if;
+    return p_reason;
+end $$;
+
+-- secure_table gives one table what its class asks for. A table is tenant-owned when it has tenant_id; else its comment
+-- says "landlord: reference" (read-only to the application) or "landlord: global"; else it is closed to the application.
+create or replace procedure landlord.secure_table(p_table regclass, p_app name, p_tenant text)
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_class text := substring(obj_description(p_table, 'pg_class') from '^landlord: (reference|global)');
+    -- A schema or database home has one tenant, and nobody else writes there either.
+    v_own   text := format('(select landlord.tenant()) = %L', p_tenant);
+    v_type  text;
+    v_exact boolean;
+    v_child boolean;
+begin
+    select format_type(a.atttypid, a.atttypmod), coalesce(o.collisdeterministic, true)
+      into v_type, v_exact
+      from pg_attribute a left join pg_collation o on o.oid = a.attcollation
+     where a.attrelid = p_table and a.attname = 'tenant_id' and not a.attisdropped;
+    select c.relispartition into v_child from pg_class c where c.oid = p_table;
+
+    execute format('alter table %s owner to landlord_owner', p_table);
+    execute format('revoke all on %s from public, %I, landlord_admin', p_table, p_app);
+    execute format('grant select, insert, update, delete on %s to landlord_admin', p_table);
+
+    if v_type is null and v_class is not null then
+        if not v_child then
+            execute format('grant select on %s to %I', p_table, p_app);
+        end if;
+        return;
+    elsif v_type is null and p_tenant is null then
+        return;  -- no class: stays closed, and the audit says so
+    elsif v_type is not null then
+        -- varchar(10) would cut two tenants to one, and a case-insensitive collation would take one for the other.
+        if not v_exact or v_type not in ('uuid', 'bigint', 'integer', 'text', 'character varying') then
+            raise exception 'tenant_id of % cannot tell all tenants apart: its type is %', p_table, v_type
+                using errcode = '0A000', hint = 'Make it uuid, bigint or text, with a deterministic collation.';
+        end if;
+        v_own := concat_ws(' and ', format('tenant_id = (select landlord.tenant()::%s)', v_type),
+            case when p_tenant is not null then v_own end);
+        execute format('alter table %s alter column tenant_id set default landlord.tenant()::%s, '
+            'alter column tenant_id set not null', p_table, v_type);
+    end if;
+
+    execute format('alter table %s enable row level security, force row level security', p_table);
+    execute format('drop policy if exists landlord_allow on %s', p_table);
+    execute format('drop policy if exists landlord_fence on %s', p_table);
+    execute format('create policy landlord_allow on %s as permissive for all to public using (%s) with check (%s)',
+        p_table, v_own, v_own);
+    execute format('create policy landlord_fence on %s as restrictive for all to public using (%s) with check (%s)',
+        p_table, v_own, v_own);
+    if not v_child then  -- a partition is reached through its parent only
+        execute format('grant select, insert, update, delete on %s to %I', p_table, p_app);
+    end if;
+end $$;
+
+-- is_secured tells whether a relation of landlord_owner still has what secure gave it. It locks nothing.
+create or replace function landlord.is_secured(p_table oid, p_app name, p_tenant text) returns boolean
+    language sql stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        -- "create or replace view" takes the options away
+        when c.relkind = 'v' then coalesce(c.reloptions @> '{security_invoker=true,security_barrier=true}', false)
+        -- a serial column that was added to a secured table
+        when c.relkind = 'S' then has_sequence_privilege(p_app, c.oid, 'usage') or exists (select from pg_depend d
+            where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'i')
+        when c.relkind not in ('r', 'p') then true
+        when has.tenant_id or p_tenant is not null and not has.class
+            then c.relrowsecurity and c.relforcerowsecurity
+                and not has_table_privilege(p_app, c.oid, 'truncate, references, trigger')
+                and (select count(*) = 2 from pg_policy p
+                      where p.polrelid = c.oid and p.polname in ('landlord_allow', 'landlord_fence'))
+        when has.class
+            then (c.relispartition or has_table_privilege(p_app, c.oid, 'select'))
+                and not has_table_privilege(p_app, c.oid, 'insert, update, delete, truncate, references, trigger')
+        else not has_table_privilege(p_app, c.oid, 'select, insert, update, delete, truncate, references, trigger')
+        end
+      from pg_class c,
+           lateral (select exists (select from pg_attribute a
+                                    where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped) as tenant_id,
+                           coalesce(obj_description(c.oid, 'pg_class') ~ '^landlord: (reference|global)', false) as class) has
+     where c.oid = p_table
+$$;
+
+-- check_links refuses what would join the rows of two tenants: a foreign key between tenant-owned tables that leaves
+-- tenant_id out (it shows that a row exists, and a cascade follows it), and inheritance between a tenant-owned table and
+-- one that is not (whoever reads the parent reads the child).
+create or replace procedure landlord.check_links(p_schema name)
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_wrong text;
+begin
+    select format('foreign key %I of %s', f.conname, f.conrelid::regclass) into v_wrong
+      from pg_depend d
+      join pg_constraint f on f.conrelid = d.objid and f.contype = 'f' and f.conparentid = 0
+      join pg_attribute a on a.attrelid = f.conrelid and a.attname = 'tenant_id' and not a.attisdropped
+      join pg_attribute b on b.attrelid = f.confrelid and b.attname = 'tenant_id' and not b.attisdropped
+     where d.refclassid = 'pg_namespace'::regclass
+       and d.refobjid = to_regnamespace(quote_ident(p_schema))::oid
+       and d.classid = 'pg_class'::regclass
+       and not exists (select from unnest(f.conkey, f.confkey) as k (x, y) where k.x = a.attnum and k.y = b.attnum)
+     limit 1;
+    if v_wrong is not null then
+        raise exception '% leaves tenant_id out', v_wrong using errcode = '42830',
+            hint = 'Begin both sides of the key with tenant_id.';
+    end if;
+    select format('%s and %s', i.inhparent::regclass, i.inhrelid::regclass) into v_wrong
+      from pg_depend d
+      join pg_inherits i on i.inhrelid = d.objid
+     where d.refclassid = 'pg_namespace'::regclass
+       and d.refobjid = to_regnamespace(quote_ident(p_schema))::oid
+       and d.classid = 'pg_class'::regclass
+       and exists (select from pg_attribute a where a.attrelid = i.inhrelid and a.attname = 'tenant_id' and not a.attisdropped)
+           <> exists (select from pg_attribute a where a.attrelid = i.inhparent and a.attname = 'tenant_id' and not a.attisdropped)
+     limit 1;
+    if v_wrong is not null then
+        raise exception '% inherit, but only one of them has tenant_id', v_wrong using errcode = '42P16',
+            hint = 'Give both tenant_id, or let neither inherit.';
+    end if;
+end $$;
+
+-- secure secures what is new in a schema: whatever landlord_owner does not own yet, or what lost its protection. Call it in
+-- the transaction of the DDL, so that no table is ever open. p_tenant is the schema's tenant, null in a shared schema.
+-- It finds relations through pg_depend, which has an index by schema; pg_class has none.
+create or replace procedure landlord.secure(p_schema name, p_tenant text default null)
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_app constant name := (select app_login from landlord.identity);
+    r record;
+begin
+    if to_regnamespace(quote_ident(p_schema)) is null then
+        raise exception 'schema % does not exist', quote_ident(p_schema) using errcode = '3F000';
+    end if;
+    call landlord.check_links(p_schema);
+    for r in
+        select c.oid, c.oid::regclass as rel, c.relkind
+          from pg_depend d
+          join pg_class c on c.oid = d.objid
+         where d.refclassid = 'pg_namespace'::regclass
+           and d.refobjid = to_regnamespace(quote_ident(p_schema))::oid
+           and d.classid = 'pg_class'::regclass
+           and (c.relowner <> 'landlord_owner'::regrole or not landlord.is_secured(c.oid, v_app, p_tenant))
+           and not exists (select from pg_depend e
+                            where e.classid = 'pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')
+         order by c.relkind not in ('r', 'p'), c.oid
+    loop
+        if r.relkind in ('r', 'p') then
+            call landlord.secure_table(r.rel, v_app, p_tenant);
+        elsif r.relkind = 'v' then
+            execute format('alter view %s owner to landlord_owner', r.rel);
+            execute format('alter view %s set (security_invoker = true, security_barrier = true)', r.rel);
+            execute format('revoke all on %s from public, %I, landlord_admin', r.rel, v_app);
+            execute format('grant select, insert, update, delete on %s to %I, landlord_admin', r.rel, v_app);
+        elsif r.relkind in ('m', 'f') then
+            -- Neither can have row-level security: closed to the application.
+            execute format('alter %s %s owner to landlord_owner',
+                case r.relkind when 'm' then 'materialized view' else 'foreign table' end, r.rel);
+            execute format('revoke all on %s from public, %I', r.rel, v_app);
+            execute format('grant select on %s to landlord_admin', r.rel);
+        elsif r.relkind = 'S' then
+            -- A sequence that a column owns has changed hands with its table.
+            if not exists (select from pg_depend o where o.classid = 'pg_class'::regclass and o.objid = r.oid
+                              and o.refclassid = 'pg_class'::regclass and o.deptype in ('a', 'i')) then
+                execute format('alter sequence %s owner to landlord_owner', r.rel);
+            end if;
+            execute format('revoke all on sequence %s from public, %I, landlord_admin', r.rel, v_app);
+            if not exists (select from pg_depend o where o.classid = 'pg_class'::regclass and o.objid = r.oid
+                              and o.deptype = 'i') then  -- an identity column needs no grant
+                execute format('grant usage on sequence %s to %I, landlord_admin', r.rel, v_app);
+            end if;
+        end if;
+    end loop;
+    -- Functions: the application may call what runs with its own rights, nothing else.
+    for r in
+        select p.oid::regprocedure as fn, p.prosecdef
+          from pg_depend d
+          join pg_proc p on p.oid = d.objid
+         where d.refclassid = 'pg_namespace'::regclass
+           and d.refobjid = to_regnamespace(quote_ident(p_schema))::oid
+           and d.classid = 'pg_proc'::regclass
+           and (p.proowner <> 'landlord_owner'::regrole or p.prosecdef and has_function_privilege(v_app, p.oid, 'execute'))
+           and not exists (select from pg_depend e
+                            where e.classid = 'pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e')
+    loop
+        execute format('alter routine %s owner to landlord_owner', r.fn);
+        execute format('revoke all on routine %s from public, %I, landlord_admin', r.fn, v_app);
+        if not r.prosecdef then
+            execute format('grant execute on routine %s to %I, landlord_admin', r.fn, v_app);
+        end if;
+    end loop;
+end $$;
