@@ -1,0 +1,100 @@
+package migrate
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io/fs"
+	"slices"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+)
+
+// compiled is what goose did for one version.
+type compiled struct {
+	version       int64
+	statements    []string
+	noTransaction bool
+}
+
+// compile lets goose run the files of fsys against a database that only writes down what it is
+// told. Goose's parser cannot be imported, and a second one would differ from it some day.
+func compile(ctx context.Context, fsys fs.FS) (_ []compiled, err error) {
+	rec := &recorder{}
+	db := sql.OpenDB(rec)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	provider, err := goose.NewProvider(goose.DialectCustom, db, fsys,
+		goose.WithStore(rec), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(rec.done, func(a, b compiled) int { return cmp.Compare(a.version, b.version) })
+	return rec.done, nil
+}
+
+// recorder is both ends of goose: the database that it sends statements to, and the store that it
+// tells which version they belonged to. Goose uses one connection and one goroutine.
+type recorder struct {
+	began      bool
+	statements []string
+	done       []compiled
+}
+
+// The database: a connector, its driver, its only connection and its transactions.
+
+func (r *recorder) Connect(context.Context) (driver.Conn, error) { return r, nil }
+func (r *recorder) Driver() driver.Driver                        { return r }
+func (r *recorder) Open(string) (driver.Conn, error)             { return r, nil }
+func (r *recorder) Close() error                                 { return nil }
+func (r *recorder) Begin() (driver.Tx, error)                    { r.began = true; return r, nil }
+func (r *recorder) Commit() error                                { return nil }
+func (r *recorder) Rollback() error                              { return nil }
+
+func (r *recorder) Prepare(string) (driver.Stmt, error) {
+	return nil, errors.New("goose prepared a statement, which it does not do for SQL files")
+}
+
+func (r *recorder) ExecContext(_ context.Context, query string, _ []driver.NamedValue) (driver.Result, error) {
+	r.statements = append(r.statements, query)
+	return driver.ResultNoRows, nil
+}
+
+// The store: it learns at the end of each file which version that was.
+
+func (r *recorder) Tablename() string { return "schema_version" }
+
+func (r *recorder) TableExists(context.Context, database.DBTxConn) (bool, error) { return true, nil }
+
+func (r *recorder) CreateVersionTable(context.Context, database.DBTxConn) error { return nil }
+
+func (r *recorder) Insert(_ context.Context, _ database.DBTxConn, req database.InsertRequest) error {
+	r.done = append(r.done, compiled{version: req.Version, statements: r.statements, noTransaction: !r.began})
+	r.statements, r.began = nil, false
+	return nil
+}
+
+func (r *recorder) Delete(context.Context, database.DBTxConn, int64) error {
+	return database.ErrNotImplemented
+}
+
+func (r *recorder) GetMigration(context.Context, database.DBTxConn, int64) (*database.GetMigrationResult, error) {
+	return nil, database.ErrVersionNotFound
+}
+
+func (r *recorder) GetLatestVersion(context.Context, database.DBTxConn) (int64, error) {
+	if len(r.done) == 0 {
+		return 0, nil
+	}
+	return r.done[len(r.done)-1].version, nil
+}
+
+// ListMigrations answers with goose's version zero: a database that exists and has nothing.
+func (r *recorder) ListMigrations(context.Context, database.DBTxConn) ([]*database.ListMigrationsResult, error) {
+	return []*database.ListMigrationsResult{{Version: 0, IsApplied: true}}, nil
+}

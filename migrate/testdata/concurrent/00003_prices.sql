@@ -1,0 +1,2 @@
+-- +goose Up
+alter table items add column price numeric;

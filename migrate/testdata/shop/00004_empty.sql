@@ -1,0 +1,3 @@
+-- +goose Up
+-- Nothing to do in this one.
+-- +goose Down
