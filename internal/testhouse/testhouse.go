@@ -1,0 +1,195 @@
+// Package testhouse builds a whole installation on a test server: a catalog, two clusters, the sample application's tables,
+// and whatever tenants a test asks for. It is for tests only.
+package testhouse
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/landlord-go/landlord/internal/pgtest"
+	"github.com/landlord-go/landlord/isolation"
+	"github.com/landlord-go/landlord/migrate"
+	"github.com/landlord-go/landlord/onboard"
+	"github.com/landlord-go/landlord/placement"
+	"github.com/landlord-go/landlord/router"
+	"github.com/landlord-go/landlord/tenant"
+)
+
+// Options of a house. The zero value is uuid ids in the sealed mode.
+type Options struct {
+	IDType tenant.IDType
+	Mode   isolation.Mode
+	// Clusters to build; empty: "a" and "b".
+	Clusters []string
+	// Endpoint, if not nil, changes how routers reach a cluster, to put a proxy between.
+	Endpoint func(cluster, host string, port int) (string, int)
+}
+
+// House is one installation. Its clusters are on the same server, with databases of their own.
+type House struct {
+	Catalog    *placement.Catalog
+	CatalogDSN string
+	Service    *onboard.Service
+	Keys       isolation.Keyring
+	Server     pgtest.Info
+	IDType     tenant.IDType
+	Clusters   []string
+}
+
+// New builds a house and takes it away when the test ends.
+func New(t testing.TB, opts Options) *House {
+	t.Helper()
+	if opts.IDType == "" {
+		opts.IDType = tenant.UUID
+	}
+	if opts.Mode == "" {
+		opts.Mode = isolation.Sealed
+	}
+	if len(opts.Clusters) == 0 {
+		opts.Clusters = []string{"a", "b"}
+	}
+	ctx := t.Context()
+	server := pgtest.Server(t)
+	key, err := isolation.NewKey(1)
+	require.NoError(t, err)
+	h := &House{
+		CatalogDSN: pgtest.NewDatabase(t), Keys: isolation.Keyring{key}, Server: server, IDType: opts.IDType,
+		Clusters: opts.Clusters,
+	}
+	h.Catalog = h.OpenCatalog(t, h.CatalogDSN)
+	_, err = h.Catalog.Init(ctx, opts.IDType)
+	require.NoError(t, err)
+	set, err := migrate.Load(os.DirFS(SampleDir()))
+	require.NoError(t, err)
+	h.Service, err = onboard.New(onboard.Config{Catalog: h.Catalog, Keys: h.Keys, Builder: set, Mode: opts.Mode})
+	require.NoError(t, err)
+
+	dir := t.TempDir()
+	tag := strings.ReplaceAll(uuid.NewString()[:8], "-", "")
+	for _, name := range h.Clusters {
+		host, port := server.Host, server.Port
+		if opts.Endpoint != nil {
+			host, port = opts.Endpoint(name, host, port)
+		}
+		c := placement.Cluster{
+			Name: name, Endpoint: "host=" + host + " port=" + strconv.Itoa(port) + " sslmode=disable", State: placement.ClusterActive,
+			SharedDatabase: "shared_" + name + "_" + tag,
+			Operator:       secret(t, dir, name+".operator", server.DSN),
+			// Roles belong to the server, which tests share: so do their passwords.
+			App: secret(t, dir, name+".app", "secret of the tests' application"), Admin: secret(t, dir, name+".admin", "secret of the tests' admin"),
+		}
+		require.NoError(t, h.Catalog.AddCluster(ctx, c))
+		t.Cleanup(func() { h.drop(t, c.SharedDatabase) })
+		_, err := h.Service.SetUp(ctx, c)
+		require.NoError(t, err)
+	}
+	return h
+}
+
+// SampleDir is the folder of the sample application's migrations.
+func SampleDir() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..", "cmd", "landlord", "sample")
+}
+
+func secret(t testing.TB, dir, name, value string) placement.Ref {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	require.NoError(t, os.WriteFile(path, []byte(value), 0o600))
+	return placement.Ref("file:" + path)
+}
+
+// OpenCatalog opens a catalog for the length of the test.
+func (h *House) OpenCatalog(t testing.TB, dsn string) *placement.Catalog {
+	t.Helper()
+	c, err := placement.Open(t.Context(), placement.Config{DSN: dsn, Actor: "test"})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+// Add brings a tenant of the model to a cluster. Its dedicated database, if it has one, goes when the test ends.
+func (h *House) Add(t testing.TB, slug string, model placement.Model, cluster string) placement.Placement {
+	t.Helper()
+	p, err := h.Service.Add(t.Context(), placement.Request{
+		ID: h.NewID(t), Slug: tenant.Slug(slug), Model: model, Cluster: cluster,
+	})
+	require.NoError(t, err)
+	h.Forget(t, p)
+	return p
+}
+
+// Forget takes p's dedicated database and login away when the test ends.
+func (h *House) Forget(t testing.TB, p placement.Placement) {
+	if p.Model == placement.ModelDatabase {
+		t.Cleanup(func() {
+			h.drop(t, p.Home.Database)
+			h.SuperExec(t, "postgres", "drop role if exists "+pgx.Identifier{placement.DedicatedLogin(p.Home.Database)}.Sanitize())
+		})
+	}
+}
+
+// NewID makes an id that no other test has.
+func (h *House) NewID(t testing.TB) tenant.ID {
+	t.Helper()
+	var id tenant.ID
+	var err error
+	switch h.IDType {
+	case tenant.UUID:
+		id, err = h.IDType.New()
+	case tenant.BigInt:
+		id, err = h.IDType.Parse(strconv.FormatInt(time.Now().UnixNano(), 10))
+	case tenant.Text:
+		id, err = h.IDType.Parse("id " + uuid.NewString())
+	}
+	require.NoError(t, err)
+	return id
+}
+
+// Router returns a router on the house's catalog. change may alter its configuration.
+func (h *House) Router(t testing.TB, change ...func(*router.Config)) *router.Router {
+	t.Helper()
+	cfg := router.Config{Catalog: h.Catalog, Keys: h.Keys}
+	for _, c := range change {
+		c(&cfg)
+	}
+	r, err := router.New(cfg)
+	require.NoError(t, err)
+	t.Cleanup(r.Close)
+	return r
+}
+
+// Super connects to a database as the superuser, for the length of the test.
+func (h *House) Super(t testing.TB, database string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), pgtest.WithDatabase(h.Server.DSN, database))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// SuperExec runs SQL in a database as the superuser. It also works while the test is being cleaned up.
+func (h *House) SuperExec(t testing.TB, database, sql string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, pgtest.WithDatabase(h.Server.DSN, database))
+	require.NoError(t, err)
+	defer conn.Close(ctx) // the SQL has been answered
+	_, err = conn.Exec(ctx, sql)
+	require.NoError(t, err)
+}
+
+func (h *House) drop(t testing.TB, database string) {
+	h.SuperExec(t, "postgres", "drop database if exists "+pgx.Identifier{database}.Sanitize()+" with (force)")
+}

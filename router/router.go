@@ -1,0 +1,115 @@
+// Package router hands a service each tenant's database work, in the right place and inside the tenant's scope, with the
+// same code for all three isolation models.
+//
+//	db := r.Tenant(id)
+//	err := db.Tx(ctx, func(ctx context.Context, tx *router.Tx) error { ... })
+//	err := db.QueryRow(ctx, sql, args...).Scan(&x)
+//
+// It guarantees that every statement runs in a transaction which the data itself has opened for that tenant; that a stale
+// placement costs a retry and never a wrong row; that a connection is put back as it was opened or destroyed; and that
+// nothing is reported done before the server has said so. What a tenant may do inside its rows is the application's
+// business.
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/landlord-go/landlord/isolation"
+	"github.com/landlord-go/landlord/placement"
+	"github.com/landlord-go/landlord/pools"
+	"github.com/landlord-go/landlord/tenant"
+)
+
+// retryAfter is when a caller should try a moving tenant again: a cutover is over in well under a second.
+const retryAfter = time.Second
+
+// Config of a Router.
+type Config struct {
+	Catalog *placement.Catalog // required; the caller closes it, after the router
+	Keys    isolation.Keyring  // seal keys; required where a home's mode is sealed or sealed-mac
+
+	CacheSize int           // tenants whose placement is kept; 0: 100,000
+	Pools     pools.Config  // limits of the connection pools
+	MoveWait  time.Duration // how long a call waits for a tenant that is being moved; 0: 3 s
+	AppName   string        // application_name of the connections; empty: landlord
+	Logger    *slog.Logger  // nil: none
+
+	// Types, if not nil, registers PostgreSQL types of the application on every connection's map.
+	Types func(*pgtype.Map)
+}
+
+// Validate reports every problem at once.
+func (c Config) Validate() error {
+	errs := []error{c.Pools.Validate()}
+	if c.Catalog == nil {
+		errs = append(errs, errors.New("Catalog is missing"))
+	}
+	if c.CacheSize < 0 {
+		errs = append(errs, errors.New("CacheSize is below 0"))
+	}
+	if c.MoveWait < 0 {
+		errs = append(errs, errors.New("MoveWait is below 0"))
+	}
+	return errors.Join(errs...)
+}
+
+// Router routes tenants to their homes. It is safe for concurrent use.
+type Router struct {
+	cfg   Config
+	log   *slog.Logger
+	cache *cache
+	pools *pools.Pools
+}
+
+// New returns a router. It connects to nothing yet and starts nothing; Run keeps its placements fresh.
+func New(cfg Config) (*Router, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configure the router: %w", err)
+	}
+	if cfg.CacheSize == 0 {
+		cfg.CacheSize = 100_000
+	}
+	if cfg.MoveWait == 0 {
+		cfg.MoveWait = 3 * time.Second
+	}
+	if cfg.AppName == "" {
+		cfg.AppName = "landlord"
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	p, err := pools.New(cfg.Pools)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCache(cfg.Catalog, cfg.CacheSize)
+	if err != nil {
+		return nil, err
+	}
+	return &Router{cfg: cfg, log: cfg.Logger, cache: c, pools: p}, nil
+}
+
+// Run follows the catalog's changes until ctx ends, so that a placement changed elsewhere is known here within
+// milliseconds. Without it the router still never acts on a stale placement: the home refuses it, and the router asks
+// again.
+func (r *Router) Run(ctx context.Context) error {
+	return r.cfg.Catalog.Watch(ctx, placement.Watcher{OnChange: r.cache.invalidate, OnReset: r.cache.invalidateAll})
+}
+
+// Close waits for every connection to come back and closes it.
+func (r *Router) Close() { r.pools.Close() }
+
+// Tenant returns the handle of one tenant. It does nothing yet: an unknown or missing tenant is reported when used.
+func (r *Router) Tenant(id tenant.ID) *DB { return &DB{r: r, id: id} }
+
+// FromContext returns the handle of the tenant that ctx carries, or of none, which every call reports as ErrNoTenant.
+func (r *Router) FromContext(ctx context.Context) *DB {
+	id, _ := tenant.FromContext(ctx)
+	return r.Tenant(id)
+}

@@ -1,0 +1,389 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/landlord-go/landlord/pools"
+	"github.com/landlord-go/landlord/tenant"
+)
+
+// rollbackTimeout bounds a roll-back, which goes on when the caller's context has ended.
+const rollbackTimeout = 5 * time.Second
+
+// TxOptions of a transaction. The zero value is PostgreSQL's default: read committed, read-write.
+type TxOptions struct {
+	Isolation pgx.TxIsoLevel // empty: the server's default
+	ReadOnly  bool           // goes on while a move drains the tenant's writers
+}
+
+func (o TxOptions) validate() error {
+	switch o.Isolation {
+	case "", pgx.Serializable, pgx.RepeatableRead, pgx.ReadCommitted:
+		return nil
+	}
+	return fmt.Errorf("%w: isolation level %q: use serializable, repeatable read or read committed", ErrRefused, o.Isolation)
+}
+
+// stated returns the first parameters of asAskedSQL: what beginSQL says, nil for what it leaves to the defaults. A nil o is
+// an implicit transaction.
+func (o *TxOptions) stated() [][]byte {
+	params := make([][]byte, 2, 8)
+	if o != nil && o.Isolation != "" {
+		params[0] = []byte(o.Isolation)
+	}
+	if o != nil && o.ReadOnly {
+		params[1] = []byte("on")
+	}
+	return params
+}
+
+// Tx is an open transaction of one tenant. It is for one goroutine, until its callback returns. It satisfies sqlc's DBTX
+// and leads to no connection.
+type Tx struct {
+	tenant tenant.ID // none: work across tenants
+	opts   TxOptions
+	place  func(context.Context, func(*route) error) error // calls back until the transaction is open in the right place
+	get    func(context.Context, *route) (*pools.Conn, error)
+	open   func(*route, *TxOptions) *opening
+	conn   *pools.Conn // nil until the first statement
+	s      *session    // of conn
+	schema string
+	opened bool
+	std    bool // for database/sql
+	over   atomic.Bool
+	points int // savepoints made so far
+}
+
+// Tx runs fn in a transaction and commits it when fn returns nil. An error or a panic of fn rolls it back and is passed on.
+// Begin, the tenant's opening and the first statement travel together; if the tenant has moved meanwhile, the router opens
+// it at its new home unseen. fn must use the context that it is given, and must not keep the Tx.
+//
+// The error is fn's, or says why nothing was committed, except for ErrOutcomeUnknown.
+func (db *DB) Tx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
+	return db.TxWith(ctx, TxOptions{}, fn)
+}
+
+// TxWith is Tx with options.
+func (db *DB) TxWith(ctx context.Context, opts TxOptions, fn func(ctx context.Context, tx *Tx) error) error {
+	tx, err := db.begin(ctx, opts)
+	if err != nil {
+		return err
+	}
+	return tx.do(ctx, db.r, fn)
+}
+
+// begin returns a transaction of which nothing has been sent yet.
+func (db *DB) begin(ctx context.Context, opts TxOptions) (*Tx, error) {
+	if err := errors.Join(opts.validate(), db.usable(ctx)); err != nil {
+		return nil, err
+	}
+	return &Tx{
+		tenant: db.id,
+		opts:   opts,
+		place:  db.place,
+		get: func(ctx context.Context, rt *route) (*pools.Conn, error) {
+			return db.r.acquire(ctx, rt.target)
+		},
+		open: enter,
+		std:  db.std,
+	}, nil
+}
+
+// do runs fn in tx and ends it.
+func (tx *Tx) do(ctx context.Context, r *Router, fn func(context.Context, *Tx) error) (err error) {
+	returned := false
+	defer func() {
+		if !returned { // a panic, or the goroutine's exit, goes on after this
+			_ = tx.rollback(ctx)
+		}
+	}()
+	err = fn(context.WithValue(ctx, inTx{r}, tx), tx)
+	returned = true
+	if err != nil {
+		return errors.Join(err, tx.rollback(ctx))
+	}
+	return tx.commit(ctx)
+}
+
+// inTx is the context key under which a router's open Tx stands.
+type inTx struct{ r *Router }
+
+// notInTx refuses a context on which a Tx of r is open.
+func (r *Router) notInTx(ctx context.Context) error {
+	if tx, ok := ctx.Value(inTx{r}).(*Tx); ok && !tx.over.Load() {
+		return ErrInTx
+	}
+	return nil
+}
+
+// Exec runs one statement.
+func (tx *Tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	r, err := tx.checked(ctx, sql, args)
+	if err != nil {
+		return pgconn.CommandTag{}, err
+	}
+	r.Close()
+	return r.CommandTag(), r.Err()
+}
+
+// Query runs one statement and returns its rows, which the caller must close before the next statement.
+func (tx *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	r, err := tx.checked(ctx, sql, args)
+	if err != nil {
+		return failedRows(err), err
+	}
+	return r, nil
+}
+
+// QueryRow runs one statement that returns a row. Scan reports its errors, pgx.ErrNoRows if there is none.
+func (tx *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	r, err := tx.checked(ctx, sql, args)
+	if err != nil {
+		return row{failedRows(err)}
+	}
+	return row{r}
+}
+
+// SendBatch runs the batch's statements in one packet. The caller must close the results before the next statement.
+func (tx *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	calls, err := batchCalls(ctx, b)
+	if err != nil || len(calls) == 0 {
+		return &batchResults{batch: b, err: err, closed: true}
+	}
+	ex, err := tx.start(ctx, calls)
+	if err != nil {
+		return &batchResults{batch: b, err: err, closed: true}
+	}
+	return &batchResults{batch: b, ex: ex, end: func(err error) error { return tx.end(ex, err) }}
+}
+
+// Savepoint runs fn under a savepoint. When fn returns an error or panics, what it did is undone, the transaction is as
+// before and the error or panic is passed on. So it is when fn passes over a failed statement; the error is ErrRolledBack.
+func (tx *Tx) Savepoint(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
+	tx.points++
+	name := "landlord_" + strconv.Itoa(tx.points)
+	if err := tx.control(ctx, "savepoint "+name); err != nil {
+		return fmt.Errorf("set a savepoint: %w", err)
+	}
+	returned := false
+	undo := func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+		defer cancel()
+		err := tx.control(ctx, "rollback to "+name)
+		if err == nil {
+			err = tx.control(ctx, "release "+name)
+		}
+		if err != nil { // what fn did must not be committed with the rest
+			if tx.opened && !tx.over.Swap(true) {
+				tx.destroy()
+			}
+			return fmt.Errorf("roll back to the savepoint: %w: %w", ErrRolledBack, err)
+		}
+		return nil
+	}
+	defer func() {
+		if !returned {
+			_ = undo()
+		}
+	}()
+	err := fn(ctx, tx)
+	returned = true
+	if err == nil && tx.s.pg.TxStatus() == 'E' {
+		err = fmt.Errorf("release the savepoint: %w", ErrRolledBack)
+	}
+	if err != nil {
+		return errors.Join(err, undo())
+	}
+	if err := tx.control(ctx, "release "+name); err != nil {
+		return fmt.Errorf("release the savepoint: %w", err)
+	}
+	return nil
+}
+
+// control runs a statement of the router's own. Its text is not worth a place in the cache.
+func (tx *Tx) control(ctx context.Context, sql string) error {
+	if tx.opened {
+		if tx.over.Load() {
+			return ErrTxDone
+		}
+		err := tx.s.pg.Exec(ctx, sql).Close()
+		if err != nil && tx.s.pg.IsClosed() {
+			err = gone(err)
+		}
+		return tx.status(err)
+	}
+	r, err := tx.query(ctx, sql, nil)
+	if err != nil {
+		return err
+	}
+	r.Close()
+	return r.Err()
+}
+
+func (tx *Tx) checked(ctx context.Context, sql string, args []any) (*rows, error) {
+	if _, err := check(sql); err != nil {
+		return nil, err
+	}
+	sql, args, err := plainArgs(ctx, sql, args)
+	if err != nil {
+		return nil, err
+	}
+	return tx.query(ctx, sql, args)
+}
+
+func (tx *Tx) query(ctx context.Context, sql string, args []any) (*rows, error) {
+	ex, err := tx.start(ctx, []call{{sql, args, tx.std}})
+	if err != nil {
+		return nil, err
+	}
+	rr, err := ex.next()
+	if err != nil {
+		return nil, err
+	}
+	return newRows(ex.s, rr, func(err error) error { return tx.end(ex, err) }), nil
+}
+
+// start sends calls, opening the transaction in front of the first ones.
+func (tx *Tx) start(ctx context.Context, calls []call) (ex *exchange, err error) {
+	if tx.over.Load() {
+		return nil, ErrTxDone
+	}
+	if !tx.tenant.IsZero() {
+		if err := agree(ctx, tx.tenant); err != nil {
+			return nil, err
+		}
+	}
+	if tx.opened {
+		ex, _, err = tx.s.start(ctx, nil, tx.schema, calls)
+		return ex, typed(tx.status(err))
+	}
+	err = tx.place(ctx, func(rt *route) error {
+		conn, err := tx.get(ctx, rt)
+		if err != nil {
+			return err
+		}
+		s := sessionOf(conn)
+		returned := false
+		defer func() {
+			if !returned { // an argument's own code has panicked
+				tx.opened = false
+				closeNow(s.pg)
+				conn.Release()
+			}
+		}()
+		open := tx.open(rt, &tx.opts)
+		ex, tx.opened, err = s.start(ctx, open, rt.schema, calls)
+		if tx.opened && stalePlan(err) { // nothing else ran yet: begin again, with the statement forgotten
+			if err = s.pg.Exec(ctx, "rollback").Close(); err == nil {
+				ex, tx.opened, err = s.start(ctx, open, rt.schema, calls)
+			}
+		}
+		returned = true
+		if !tx.opened {
+			return errors.Join(err, release(conn))
+		}
+		tx.conn, tx.s, tx.schema = conn, s, rt.schema
+		return err
+	})
+	if tx.opened {
+		err = tx.status(err)
+	}
+	return ex, typed(err)
+}
+
+// end finishes an exchange of tx, which met err.
+func (tx *Tx) end(ex *exchange, err error) error { return typed(tx.status(ex.finish(err))) }
+
+// status checks that the connection still is in the transaction. If it is not, somebody has ended it under the router: the
+// connection is destroyed.
+func (tx *Tx) status(err error) error {
+	pg := tx.s.pg
+	if tx.over.Load() || pg.IsClosed() || pg.IsBusy() || pg.TxStatus() != 'I' {
+		return err
+	}
+	tx.over.Store(true)
+	tx.destroy()
+	return errors.Join(err, ErrDirty)
+}
+
+// commit ends the transaction. Where nothing was sent there is nothing to commit.
+func (tx *Tx) commit(ctx context.Context) error {
+	over := tx.over.Swap(true)
+	switch {
+	case !tx.opened:
+		return nil
+	case over: // the callback has passed over the error that said so
+		return fmt.Errorf("commit: %w", ErrDirty)
+	case tx.s.pg.IsBusy():
+		tx.destroy()
+		return fmt.Errorf("commit: %w: close the rows of every query before the callback returns", ErrDirty)
+	case tx.s.pg.IsClosed():
+		tx.conn.Release()
+		return fmt.Errorf("commit: %w", ErrRolledBack)
+	}
+	results, err := tx.s.pg.Exec(ctx, "commit").ReadAll()
+	switch {
+	case err == nil && len(results) == 1 && results[0].CommandTag.String() == "ROLLBACK":
+		err = ErrRolledBack
+	case err == nil:
+	case tx.s.pg.IsClosed():
+		err = fmt.Errorf("commit: %w", unknown(err))
+	case pgconn.SafeToRetry(err): // ctx has ended, and nothing was sent: roll back, and that is certain
+		tx.over.Store(false)
+		return errors.Join(fmt.Errorf("commit: %w", err), tx.rollback(ctx))
+	default:
+		err = fmt.Errorf("commit: %w", typed(err))
+	}
+	return errors.Join(err, release(tx.conn))
+}
+
+// rollback ends the transaction without its effects, also when ctx has ended. A connection that cannot is destroyed, which
+// rolls back too.
+func (tx *Tx) rollback(ctx context.Context) error {
+	if tx.over.Swap(true) || !tx.opened {
+		return nil
+	}
+	pg := tx.s.pg
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	if pg.IsClosed() || pg.IsBusy() || pg.Exec(ctx, "rollback").Close() != nil {
+		tx.destroy()
+		return nil
+	}
+	return release(tx.conn)
+}
+
+// destroy closes the connection instead of giving it back, which also rolls back.
+func (tx *Tx) destroy() {
+	closeNow(tx.s.pg)
+	tx.conn.Release()
+}
+
+// closeNow closes a connection that must not be used again.
+func closeNow(pg *pgconn.PgConn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = pg.Close(ctx)
+}
+
+// beginSQL is the statement that begins a transaction with these options.
+func beginSQL(o TxOptions) string {
+	var b strings.Builder
+	b.WriteString("begin")
+	if o.Isolation != "" {
+		b.WriteString(" isolation level " + string(o.Isolation))
+	}
+	if o.ReadOnly {
+		b.WriteString(" read only")
+	}
+	return b.String()
+}
