@@ -1,0 +1,69 @@
+# `make` alone lists the targets. Everything that is built or fetched lands in ./bin.
+SHELL       := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# golangci-lint is built by `go install` and stamped with its version: another pin here builds it anew.
+LINT_VERSION := v2.15.0
+LINT         := bin/golangci-lint-$(LINT_VERSION)
+
+# The race detector needs a C compiler; without one the tests run all the same, and say so.
+RACE := $(shell command -v "$$(go env CC)" >/dev/null 2>&1 && echo -race)
+TEST := go test $(RACE) -timeout 15m
+
+.PHONY: help
+help: ## list these targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/landlord
+	go build -o bin/ ./cmd/landlord
+
+.PHONY: demo
+demo: build postgres ## start two local servers, place tenants in all three models, show that none can cross
+	bin/landlord demo
+
+.PHONY: test
+test: postgres ## run all tests against a real PostgreSQL (race detector on)
+	$(if $(RACE),,@echo "make: no C compiler, so the race detector is off (Debian: apt-get install gcc)" >&2)
+	$(TEST) ./...
+
+.PHONY: test-docker
+test-docker: ## run all tests against PostgreSQL in Docker (testcontainers-go)
+	scripts/test-docker.sh
+
+.PHONY: test-matrix
+test-matrix: ## run all tests on the oldest and the newest supported PostgreSQL
+	scripts/test-matrix.sh
+
+.PHONY: check
+check: vet lint test ## all that a change must pass: formatting, vet, linters, tests
+
+.PHONY: lint
+lint: $(LINT) ## run the linters, import arrows and formatting included
+	$(LINT) run ./...
+
+.PHONY: fmt
+fmt: $(LINT) ## format the code (gofumpt, goimports)
+	$(LINT) fmt ./...
+
+.PHONY: vet
+vet: ## run go vet
+	go vet ./...
+
+.PHONY: bench
+bench: postgres ## run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: clean
+clean: ## remove what was built here
+	rm -rf bin .cache coverage.*
+
+.PHONY: postgres
+postgres:
+	@scripts/ensure-postgres.sh
+
+$(LINT):
+	rm -f bin/golangci-lint-*
+	GOBIN="$(CURDIR)/bin" GOFLAGS= go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv bin/golangci-lint $@
