@@ -92,7 +92,9 @@ func TestAServerThatDoesNotAnswerHoldsUpNobodyElse(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // connections are taken, and nothing is ever said
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = silent.Close() })
-	p := newPools(t, pools.Config{AcquireTimeout: 2 * time.Second})
+	var calls atomic.Int32
+	open := opener(t, &calls) // the test server is up before the waiting begins
+	p := newPools(t, pools.Config{AcquireTimeout: 5 * time.Second})
 	stuck := make(chan error, 1)
 	began := make(chan struct{})
 	go func() {
@@ -103,8 +105,7 @@ func TestAServerThatDoesNotAnswerHoldsUpNobodyElse(t *testing.T) {
 		stuck <- err
 	}()
 	<-began
-	var calls atomic.Int32
-	conn, err := p.Acquire(t.Context(), "key", opener(t, &calls))
+	conn, err := p.Acquire(t.Context(), "key", open)
 	require.NoError(t, err)
 	conn.Release()
 	select {
