@@ -23,6 +23,9 @@ var nextClusterState = map[ClusterState][]ClusterState{
 	ClusterDraining: {ClusterActive},
 }
 
+// DefaultConnections is the budget of a cluster for which none was named. It leaves some of PostgreSQL's own default, 100, to operators, migrations and people.
+const DefaultConnections = 80
+
 // Cluster is one PostgreSQL server or HA endpoint.
 type Cluster struct {
 	Name           string       // 1 to 63 lower-case letters, digits and inner dashes
@@ -31,6 +34,7 @@ type Cluster struct {
 	Tier           string       // likewise for tiers
 	State          ClusterState // "" means active
 	Capacity       int          // greatest number of tenants that are placed here; 0: no limit
+	Connections    int          // greatest number that routers have open, all processes together; AddCluster takes 0 for DefaultConnections
 	SharedDatabase string       // where the tenants of the shared and schema models live
 	Operator       Ref          // to a connection string of a login that may create roles and databases
 	App            Ref          // to the secret from which the passwords of the application's logins are derived
@@ -45,6 +49,9 @@ func (c Cluster) Validate() error {
 	}
 	if c.Capacity < 0 || c.Capacity > 1<<31-1 {
 		errs = append(errs, errors.New("bad capacity: give a number of tenants, or 0 for no limit"))
+	}
+	if c.Connections < 1 || c.Connections > 1<<31-1 {
+		errs = append(errs, errors.New("bad connections: give the greatest number that routers may have open together, at least 1"))
 	}
 	for _, r := range []struct {
 		name string
@@ -81,5 +88,5 @@ func (c Cluster) reaches(to Cluster) bool {
 }
 
 func (c Cluster) terms() string {
-	return fmt.Sprintf("%s, capacity %d, tier %q, region %q", c.State, c.Capacity, c.Tier, c.Region)
+	return fmt.Sprintf("%s, capacity %d, connections %d, tier %q, region %q", c.State, c.Capacity, c.Connections, c.Tier, c.Region)
 }

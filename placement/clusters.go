@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ type Usage struct {
 // usages counts placements in one grouped query: a counter would drift from what it counts.
 func usages(ctx context.Context, q querier) ([]Usage, error) {
 	const query = `
-select c.name, c.endpoint, c.region, c.tier, c.state, c.capacity, c.shared_database, c.operator, c.app, c.admin, coalesce(n.tenants, 0)
+select c.name, c.endpoint, c.region, c.tier, c.state, c.capacity, c.connections, c.shared_database, c.operator, c.app, c.admin, coalesce(n.tenants, 0)
 from landlord.clusters c
 left join (select cluster, count(*) as tenants from landlord.placements group by cluster) n on n.cluster = c.name
 order by c.name`
@@ -32,14 +33,16 @@ order by c.name`
 	})
 }
 
-// columns are where a row's name, endpoint, region, tier, state, capacity, shared_database, operator, app and admin go.
+// columns are where a row's name, endpoint, region, tier, state, capacity, connections, shared_database, operator, app and admin go.
 func (c *Cluster) columns() []any {
-	return []any{&c.Name, &c.Endpoint, &c.Region, &c.Tier, &c.State, &c.Capacity, &c.SharedDatabase, &c.Operator, &c.App, &c.Admin}
+	return []any{
+		&c.Name, &c.Endpoint, &c.Region, &c.Tier, &c.State, &c.Capacity, &c.Connections, &c.SharedDatabase, &c.Operator, &c.App, &c.Admin,
+	}
 }
 
 func cluster(ctx context.Context, q querier, name string) (c Cluster, err error) {
 	const query = `
-select name, endpoint, region, tier, state, capacity, shared_database, operator, app, admin
+select name, endpoint, region, tier, state, capacity, connections, shared_database, operator, app, admin
 from landlord.clusters where name = $1`
 	rows, err := q.Query(ctx, query, name)
 	if err != nil {
@@ -87,16 +90,17 @@ func (c *Catalog) AddCluster(ctx context.Context, add Cluster) error {
 	if add.State == "" {
 		add.State = ClusterActive
 	}
+	add.Connections = cmp.Or(add.Connections, DefaultConnections)
 	act := fmt.Sprintf("add cluster %.70q", add.Name)
 	if err := add.Validate(); err != nil {
 		return fmt.Errorf("%s: %w", act, err)
 	}
 	const insert = `
-insert into landlord.clusters (name, endpoint, region, tier, state, capacity, shared_database, operator, app, admin)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing`
+insert into landlord.clusters (name, endpoint, region, tier, state, capacity, connections, shared_database, operator, app, admin)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict do nothing`
 	return c.change(ctx, act, func(ctx context.Context, tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, insert, add.Name, add.Endpoint, add.Region, add.Tier, add.State, add.Capacity,
-			add.SharedDatabase, add.Operator, add.App, add.Admin)
+			add.Connections, add.SharedDatabase, add.Operator, add.App, add.Admin)
 		if err != nil {
 			return err
 		}
@@ -113,7 +117,7 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing`
 func (c *Catalog) UpdateCluster(ctx context.Context, name string, alter func(*Cluster) error) (after Cluster, err error) {
 	const update = `
 update landlord.clusters
-set endpoint = $2, region = $3, tier = $4, state = $5, capacity = $6, operator = $7, app = $8, admin = $9
+set endpoint = $2, region = $3, tier = $4, state = $5, capacity = $6, connections = $7, operator = $8, app = $9, admin = $10
 where name = $1`
 	err = c.change(ctx, fmt.Sprintf("change cluster %.70q", name), func(ctx context.Context, tx pgx.Tx) error {
 		before, err := cluster(ctx, tx, name)
@@ -131,7 +135,7 @@ where name = $1`
 			return err
 		}
 		if _, err := tx.Exec(ctx, update, name, after.Endpoint, after.Region, after.Tier, after.State, after.Capacity,
-			after.Operator, after.App, after.Admin); err != nil {
+			after.Connections, after.Operator, after.App, after.Admin); err != nil {
 			return err
 		}
 		if !before.reaches(after) {

@@ -13,11 +13,11 @@ func TestClustersAreRecordedOnce(t *testing.T) {
 	t.Parallel()
 	c := newCatalog(t)
 	want := aCluster("a")
-	want.Region, want.Tier, want.Capacity = "eu", "gold", 10
+	want.Region, want.Tier, want.Capacity, want.Connections = "eu", "gold", 10, 0
 	addClusters(t, c, want, aCluster("b"))
 	require.ErrorIs(t, c.AddCluster(t.Context(), aCluster("a")), placement.ErrExists)
 
-	want.State = placement.ClusterActive
+	want.State, want.Connections = placement.ClusterActive, placement.DefaultConnections
 	got, err := c.Cluster(t.Context(), "a")
 	require.NoError(t, err)
 	require.Equal(t, want, got)
@@ -32,10 +32,10 @@ func TestClustersAreRecordedOnce(t *testing.T) {
 func TestClusterProblemsAreReportedTogether(t *testing.T) {
 	t.Parallel()
 	err := placement.Cluster{
-		Name: "A", Endpoint: "host=h password=hunter2", State: "closed", Capacity: -1, SharedDatabase: "template1",
+		Name: "A", Endpoint: "host=h password=hunter2", State: "closed", Capacity: -1, Connections: -1, SharedDatabase: "template1",
 		Operator: "hunter2", App: "env:APP", Admin: "file:relative", Region: "a\nb",
 	}.Validate()
-	for _, part := range []string{"cluster name", "endpoint", "cluster state", "capacity", "database name", "operator: ", "admin: ", "region"} {
+	for _, part := range []string{"cluster name", "endpoint", "cluster state", "capacity", "connections", "database name", "operator: ", "admin: ", "region"} {
 		require.ErrorContains(t, err, part)
 	}
 	require.NotContains(t, err.Error(), "app: ")
@@ -59,6 +59,7 @@ func TestClusterChangesFollowTheStateMachine(t *testing.T) {
 		func(c *placement.Cluster) { c.Name = "b" },
 		func(c *placement.Cluster) { c.SharedDatabase = "other" },
 		func(c *placement.Cluster) { c.Endpoint = "host=h user=u" },
+		func(c *placement.Cluster) { c.Connections = 0 },
 	} {
 		_, err := c.UpdateCluster(t.Context(), "a", func(c *placement.Cluster) error { alter(c); return nil })
 		require.Error(t, err)

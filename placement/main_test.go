@@ -124,7 +124,7 @@ func letWrite(t testing.TB, dsn, login string) {
 
 func aCluster(name string) placement.Cluster {
 	return placement.Cluster{
-		Name: name, Endpoint: "host=" + name + ".example port=5432", SharedDatabase: "app",
+		Name: name, Endpoint: "host=" + name + ".example port=5432", SharedDatabase: "app", Connections: placement.DefaultConnections,
 		Operator: "env:OPERATOR_DSN", App: "env:APP_SECRET", Admin: "file:/run/secrets/admin",
 	}
 }

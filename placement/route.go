@@ -35,7 +35,7 @@ func (c *Catalog) Route(ctx context.Context, id tenant.ID) (Route, error) {
 	const query = `
 select t.slug, t.state, p.model, p.cluster, p.database, p.schema, p.epoch,
        coalesce(d.model, ''), coalesce(d.stamp::text, ''), coalesce(d.mode, ''), coalesce(d.home_version, 0), coalesce(d.login, ''),
-       c.name, c.endpoint, c.region, c.tier, c.state, c.capacity, c.shared_database, c.operator, c.app, c.admin
+       c.name, c.endpoint, c.region, c.tier, c.state, c.capacity, c.connections, c.shared_database, c.operator, c.app, c.admin
 from landlord.tenants t
 join landlord.placements p on p.tenant = t.id
 join landlord.clusters c on c.name = p.cluster

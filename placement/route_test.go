@@ -17,7 +17,7 @@ func TestRouteHasAllThatIsNeededInEveryState(t *testing.T) {
 	t.Parallel()
 	c := newCatalog(t)
 	cl := aCluster("a")
-	cl.Region, cl.Tier, cl.Capacity, cl.State = "eu", "gold", 5, placement.ClusterActive
+	cl.Region, cl.Tier, cl.Capacity, cl.Connections, cl.State = "eu", "gold", 5, 30, placement.ClusterActive
 	addClusters(t, c, cl)
 	p := place(t, c, placement.Request{Slug: "acme", Model: placement.ModelDatabase})
 

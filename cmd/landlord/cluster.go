@@ -27,23 +27,25 @@ func newClusterCmd(a *app) *cobra.Command {
 
 // clusterView is a cluster as it is printed.
 type clusterView struct {
-	Name     string `json:"name"`
-	State    string `json:"state"`
-	Tier     string `json:"tier"`
-	Region   string `json:"region"`
-	Tenants  int    `json:"tenants"`
-	Capacity int    `json:"capacity"` // 0: no limit
-	Database string `json:"database"`
-	Endpoint string `json:"endpoint"`
-	Operator string `json:"operator"`
-	App      string `json:"app"`
-	Admin    string `json:"admin"`
+	Name        string `json:"name"`
+	State       string `json:"state"`
+	Tier        string `json:"tier"`
+	Region      string `json:"region"`
+	Tenants     int    `json:"tenants"`
+	Capacity    int    `json:"capacity"`    // 0: no limit
+	Connections int    `json:"connections"` // that routers may have open together
+	Database    string `json:"database"`
+	Endpoint    string `json:"endpoint"`
+	Operator    string `json:"operator"`
+	App         string `json:"app"`
+	Admin       string `json:"admin"`
 }
 
 func viewCluster(u placement.Usage) clusterView {
 	return clusterView{
 		Name: u.Name, State: string(u.State), Tier: u.Tier, Region: u.Region, Tenants: u.Tenants, Capacity: u.Capacity,
-		Database: u.SharedDatabase, Endpoint: u.Endpoint, Operator: string(u.Operator), App: string(u.App), Admin: string(u.Admin),
+		Connections: u.Connections, Database: u.SharedDatabase, Endpoint: u.Endpoint,
+		Operator: string(u.Operator), App: string(u.App), Admin: string(u.Admin),
 	}
 }
 
@@ -70,6 +72,8 @@ func clusterFlags(flags *pflag.FlagSet, c *clusterConfig) {
 	flags.StringVar(&c.Region, "region", "", "`name` that tenants can ask for")
 	flags.StringVar(&c.Tier, "tier", "", "`name` that tenants can ask for")
 	flags.IntVar(&c.Capacity, "capacity", 0, "greatest `number` of tenants; 0 for no limit")
+	flags.IntVar(&c.Connections, "connections", 0, fmt.Sprintf(
+		"greatest `number` of connections that all routers together have open; a new cluster has %d unless named", placement.DefaultConnections))
 }
 
 // absolute makes references to relative files absolute, as the catalog wants them.
@@ -103,6 +107,7 @@ func changes(before, after placement.Cluster) []string {
 		{"region", before.Region == after.Region},
 		{"tier", before.Tier == after.Tier},
 		{"capacity", before.Capacity == after.Capacity},
+		{"connections", before.Connections == after.Connections},
 		{"state", before.State == after.State},
 	} {
 		if !f.same {
@@ -123,7 +128,7 @@ and the application's tables. The same command again goes on where it stopped. C
 reference (env:NAME, file:/path) and never stored.`,
 		Example: `  landlord cluster add c --endpoint 'host=pg3 sslmode=require' --database app \
     --operator env:PG3_OPERATOR --app file:/run/secrets/pg3.app --admin file:/run/secrets/pg3.admin \
-    --region eu --capacity 500`,
+    --region eu --capacity 500 --connections 200`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.Name = args[0]

@@ -25,13 +25,14 @@ func newClusterSetCmd(a *app) *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "set NAME",
-		Short: "Change a cluster's capacity, labels, state, endpoint or credential references",
+		Short: "Change a cluster's capacity, connections, labels, state, endpoint or credential references",
 		Long: `Change what the catalog says of a cluster; what is not named stays. Routers follow a new endpoint by
 themselves. After a new secret run 'landlord init', which gives the logins the passwords that follow from it.
 
 A cluster that is 'full' takes no more tenants. A capacity below the present number does not touch those
-who live there.`,
+who live there. Routers keep to a new number of connections within seconds; one in use is closed when its use ends.`,
 		Example: `  landlord cluster set a --capacity 200 --tier gold
+  landlord cluster set a --connections 150
   landlord cluster set a --state full`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -58,14 +59,15 @@ who live there.`,
 func alteration(flags *pflag.FlagSet, to clusterConfig, state placement.ClusterState) func(*placement.Cluster) {
 	var sets []func(*placement.Cluster)
 	for name, set := range map[string]func(*placement.Cluster){
-		"endpoint": func(c *placement.Cluster) { c.Endpoint = to.Endpoint },
-		"operator": func(c *placement.Cluster) { c.Operator = to.Operator },
-		"app":      func(c *placement.Cluster) { c.App = to.App },
-		"admin":    func(c *placement.Cluster) { c.Admin = to.Admin },
-		"region":   func(c *placement.Cluster) { c.Region = to.Region },
-		"tier":     func(c *placement.Cluster) { c.Tier = to.Tier },
-		"capacity": func(c *placement.Cluster) { c.Capacity = to.Capacity },
-		"state":    func(c *placement.Cluster) { c.State = state },
+		"endpoint":    func(c *placement.Cluster) { c.Endpoint = to.Endpoint },
+		"operator":    func(c *placement.Cluster) { c.Operator = to.Operator },
+		"app":         func(c *placement.Cluster) { c.App = to.App },
+		"admin":       func(c *placement.Cluster) { c.Admin = to.Admin },
+		"region":      func(c *placement.Cluster) { c.Region = to.Region },
+		"tier":        func(c *placement.Cluster) { c.Tier = to.Tier },
+		"capacity":    func(c *placement.Cluster) { c.Capacity = to.Capacity },
+		"connections": func(c *placement.Cluster) { c.Connections = to.Connections },
+		"state":       func(c *placement.Cluster) { c.State = state },
 	} {
 		if flags.Changed(name) {
 			sets = append(sets, set)

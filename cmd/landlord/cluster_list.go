@@ -43,9 +43,9 @@ func (a *app) showClusters(all []placement.Usage) error {
 			fmt.Fprintln(w, "no clusters: add one with 'landlord cluster add', or name one in the configuration and run 'landlord init'")
 			return
 		}
-		fmt.Fprintln(w, "CLUSTER\tSTATE\tTENANTS\tTIER\tREGION\tDATABASE\tENDPOINT")
+		fmt.Fprintln(w, "CLUSTER\tSTATE\tTENANTS\tCONNECTIONS\tTIER\tREGION\tDATABASE\tENDPOINT")
 		for _, c := range views {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.Name, c.State, c.load(), cmp.Or(c.Tier, "-"), cmp.Or(c.Region, "-"),
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", c.Name, c.State, c.load(), c.Connections, cmp.Or(c.Tier, "-"), cmp.Or(c.Region, "-"),
 				c.Database, c.Endpoint)
 		}
 	})
@@ -72,6 +72,8 @@ type databaseView struct {
 // clusterDetail is what `cluster show` prints.
 type clusterDetail struct {
 	clusterView
+	Granted   int            `json:"granted"`   // of the connections, now
+	Processes int            `json:"processes"` // that they are granted to
 	Databases []databaseView `json:"databases"`
 }
 
@@ -99,7 +101,11 @@ func (a *app) showCluster(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	out := clusterDetail{clusterView: viewCluster(u), Databases: []databaseView{}}
+	granted, processes, err := h.catalog.Granted(ctx, name)
+	if err != nil {
+		return err
+	}
+	out := clusterDetail{clusterView: viewCluster(u), Granted: granted, Processes: processes, Databases: []databaseView{}}
 	for _, d := range databases {
 		if d.Cluster == name {
 			out.Databases = append(out.Databases, databaseView{d.Name, string(d.Model), d.Mode, d.HomeVersion, d.Login, d.Stamp})
@@ -113,6 +119,7 @@ func (c clusterDetail) write(w io.Writer) {
 		{"cluster", c.Name},
 		{"state", c.State},
 		{"tenants", c.load()},
+		{"connections", fmt.Sprintf("%d, of which %d are granted to %d processes", c.Connections, c.Granted, c.Processes)},
 		{"tier", cmp.Or(c.Tier, "-")},
 		{"region", cmp.Or(c.Region, "-")},
 		{"endpoint", c.Endpoint},

@@ -8,7 +8,7 @@ import (
 
 type clusterOutput struct {
 	Name, State, Tier, Region, Database, Endpoint, Operator, Mode string
-	Tenants, Capacity                                             int
+	Tenants, Capacity, Connections, Granted, Processes            int
 	Databases                                                     []struct{ Name, Model, Mode, Login string }
 	Residents                                                     []placed
 }
@@ -37,7 +37,20 @@ func TestClustersComeAndGo(t *testing.T) {
 	require.Equal(t, 1, r.status)
 	require.Contains(t, r.stderr, "other values of capacity")
 
+	// Two clusters on one server.
+	_, found := s.ill()
+	one(t, found, "cluster b and c: routers may open 160 connections, and the server has 97 for them")
+	require.Contains(t, s.ok("cluster", "set", "c", "--connections", "10"), "changed connections")
+	for _, args := range [][]string{{"0"}, {"0", "--dry-run"}} {
+		require.Contains(t, s.run(append([]string{"cluster", "set", "c", "--connections"}, args...)...).stderr, "bad connections")
+	}
+
 	c := s.cluster("c")
+	require.Equal(t, 10, c.Connections)
+	s.catalogSQL("insert into landlord.connection_shares values ('c', 'p', 9, 4, 4, now() + interval '1 hour'), " +
+		"('c', 'q', 9, 3, 3, now() + interval '1 hour'), ('c', 'expired', 9, 3, 3, now())")
+	require.Contains(t, s.ok("cluster", "show", "c"), "10, of which 7 are granted to 2 processes")
+	require.Equal(t, []int{7, 2}, []int{s.cluster("c").Granted, s.cluster("c").Processes})
 	require.Equal(t, s.cluster("b").Operator, c.Operator)
 	require.Len(t, c.Databases, 1)
 	require.Equal(t, "landlord_app", c.Databases[0].Login)
@@ -73,7 +86,7 @@ func TestClustersComeAndGo(t *testing.T) {
 	require.Contains(t, s.ok("cluster", "remove", "c", "--dry-run"), "would forget")
 	s.ok("cluster", "remove", "c")
 	require.Equal(t, 1, s.run("cluster", "remove", "c").status)
-	s.ok(add...) // takes up again what is on the server
+	s.ok(append(add, "--connections", "17")...) // takes up again what is on the server
 	require.Contains(t, s.ok("doctor"), "nothing found")
 }
 
@@ -81,9 +94,9 @@ func TestClusterAddNamesEveryMistake(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	require.Equal(t, 2, s.run("cluster", "add", "c").status, "required flags")
-	r := s.run("cluster", "add", "C!", "--endpoint", "host=h user=u", "--operator", "secret", "--app", "env:A", "--admin", "env:B", "--capacity", "-1")
+	r := s.run("cluster", "add", "C!", "--endpoint", "host=h user=u", "--operator", "secret", "--app", "env:A", "--admin", "env:B", "--capacity", "-1", "--connections", "-1")
 	require.Equal(t, 2, r.status)
-	for _, want := range []string{"bad cluster name", "bad endpoint", "operator: bad credential reference", "bad capacity"} {
+	for _, want := range []string{"bad cluster name", "bad endpoint", "operator: bad credential reference", "bad capacity", "bad connections"} {
 		require.Contains(t, r.stderr, want)
 	}
 }

@@ -48,6 +48,8 @@ type clusterConfig struct {
 	Region   string        `mapstructure:"region"`
 	Tier     string        `mapstructure:"tier"`
 	Capacity int           `mapstructure:"capacity"` // tenants; 0 means no limit
+
+	Connections int `mapstructure:"connections"` // of all routers together; 0 means placement.DefaultConnections
 }
 
 func (c clusterConfig) cluster() placement.Cluster {
@@ -58,6 +60,7 @@ func (c clusterConfig) cluster() placement.Cluster {
 		Tier:           c.Tier,
 		State:          placement.ClusterActive,
 		Capacity:       c.Capacity,
+		Connections:    cmp.Or(c.Connections, placement.DefaultConnections),
 		SharedDatabase: c.Database,
 		Operator:       c.Operator,
 		App:            c.App,

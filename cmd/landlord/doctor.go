@@ -134,7 +134,7 @@ func (d *doctor) examine(ctx context.Context) error {
 	reached := map[string]bool{}
 	for _, c := range clusters {
 		d.progress("looking at cluster %s", c.Name)
-		reached[c.Name] = d.cluster(ctx, c)
+		reached[c.Name] = d.cluster(ctx, c, clusters)
 	}
 	if !known || ctx.Err() != nil {
 		return ctx.Err()

@@ -22,8 +22,8 @@ const doctorAtOnce = 4
 // oldestServer is server_version_num of the first release that landlord works with.
 const oldestServer = 150000
 
-// cluster checks that the operator reaches a server that is new enough.
-func (d *doctor) cluster(ctx context.Context, c placement.Cluster) bool {
+// cluster checks that the operator reaches a server that is new enough and has the connections that routers may open.
+func (d *doctor) cluster(ctx context.Context, c placement.Cluster, all []placement.Cluster) bool {
 	health := clusterHealth{Name: c.Name}
 	err := asOperator(ctx, c, "", func(conn *pgx.Conn) error {
 		var number int
@@ -34,13 +34,48 @@ func (d *doctor) cluster(ctx context.Context, c placement.Cluster) bool {
 		if number < oldestServer {
 			d.find("cluster "+c.Name, "upgrade the server to PostgreSQL 15 or newer", "the server has version %s", health.ServerVersion)
 		}
-		return nil
+		return d.budget(ctx, conn, c, all)
 	})
 	if health.Reachable = err == nil; err != nil {
 		d.find("cluster "+c.Name, "start the server, or correct endpoint and operator (landlord cluster set, or the configuration and landlord init)", "%v", err)
 	}
 	d.out.Clusters = append(d.out.Clusters, health)
 	return health.Reachable
+}
+
+// budget compares what routers may open with what the server has for logins that are no superusers. Several clusters on one
+// server share it. Whether that is the server itself or a pooler in front of it can be told only if the operator goes there too.
+func (d *doctor) budget(ctx context.Context, conn *pgx.Conn, c placement.Cluster, all []placement.Cluster) error {
+	endpoint, err := pgx.ParseConfig(c.Endpoint)
+	if err != nil {
+		return errors.New("its endpoint cannot be read")
+	}
+	if at := conn.Config(); at.Host != endpoint.Host || at.Port != endpoint.Port {
+		return nil
+	}
+	var names []string
+	budget := 0
+	for _, other := range all {
+		if other.Endpoint == c.Endpoint {
+			names = append(names, other.Name)
+			budget += other.Connections
+		}
+	}
+	if names[0] != c.Name {
+		return nil // found already
+	}
+	const q = `
+select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+     - coalesce(current_setting('reserved_connections', true)::int, 0) -- from PostgreSQL 16 on`
+	var slots int
+	if err := conn.QueryRow(ctx, q).Scan(&slots); err != nil {
+		return err
+	}
+	if budget > slots {
+		d.find("cluster "+strings.Join(names, " and "), fmt.Sprintf("landlord cluster set %s --connections N, or raise the server's max_connections", c.Name),
+			"routers may open %d connections, and the server has %d for them", budget, slots)
+	}
+	return nil
 }
 
 // databases checks every database on the servers that were reached.
@@ -99,6 +134,7 @@ func (d *doctor) database(ctx context.Context, c placement.Cluster, db placement
 		x.find("correct the cluster's reference 'app'", "%v", err)
 		return false
 	}
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec // prepares nothing, for there may be a pooler
 	err = with(ctx, cfg, func(conn *pgx.Conn) error {
 		id, err := isolation.ReadIdentity(ctx, conn)
 		if err != nil {

@@ -346,7 +346,7 @@ func TestExportOfHostileNamesStaysInItsFolder(t *testing.T) {
 func TestManyProcessesShareAServerWithFewConnections(t *testing.T) {
 	t.Parallel()
 	s := openHouse(t)
-	s.ok("cluster", "set", "a", "--capacity", "45")
+	s.ok("cluster", "set", "a", "--capacity", "45", "--connections", "15")
 	s.ok("dev", "psql", "--database", "postgres", "-c", "alter system set max_connections = 20")
 	s.ok("dev", "down")
 	s.ok("dev", "up")
