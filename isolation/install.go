@@ -29,13 +29,14 @@ type Identity struct {
 	Mode         Mode
 	Version      int       // of the home objects
 	Clock        time.Time // the server's time when this was read
+	PID          uint32    // of the server process that was asked; behind a pooler not the connection's
 }
 
 // ErrIdentity reports a database that is not the one expected: a swapped DSN, or a database dropped and re-created.
 var ErrIdentity = errors.New("database is not the one expected")
 
 const identitySQL = `
-select installation::text, cluster, stamp::text, app_login::text, mode, version, clock_timestamp(), checksum
+select installation::text, cluster, stamp::text, app_login::text, mode, version, clock_timestamp(), pg_backend_pid(), checksum
   from landlord.identity`
 
 // ReadIdentity reads which database conn is connected to. A database without home objects is ErrIdentity.
@@ -49,7 +50,7 @@ func readIdentity(ctx context.Context, db interface {
 },
 ) (id Identity, checksum string, err error) {
 	err = db.QueryRow(ctx, identitySQL).Scan(
-		&id.Installation, &id.Cluster, &id.Stamp, &id.AppLogin, &id.Mode, &id.Version, &id.Clock, &checksum)
+		&id.Installation, &id.Cluster, &id.Stamp, &id.AppLogin, &id.Mode, &id.Version, &id.Clock, &id.PID, &checksum)
 	if pgerr.Is(err, pgerr.UndefinedTable, pgerr.UndefinedSchema, pgerr.InsufficientPrivilege) || errors.Is(err, pgx.ErrNoRows) {
 		return Identity{}, "", fmt.Errorf("read the database's identity: %w: it has no landlord objects for this login", ErrIdentity)
 	}
@@ -114,7 +115,7 @@ func homeFiles(mode Mode) (files, error) {
 	if len(numbered) != Version {
 		return files{}, fmt.Errorf("list home files: there are %d, Version says %d", len(numbered), Version)
 	}
-	names := []string{"functions.sql"}
+	names := []string{"functions.sql", "modes/open.sql"}
 	for _, f := range modeFiles[mode] {
 		names = append(names, "modes/"+f)
 	}

@@ -1,6 +1,7 @@
 package isolation_test
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"testing"
@@ -54,7 +55,7 @@ func TestInstallIsIdempotentInEveryMode(t *testing.T) {
 				require.NoError(t, err)
 				require.False(t, got.Clock.IsZero())
 				want := h.want
-				want.Version, want.Clock = isolation.Version, got.Clock
+				want.Version, want.Clock, want.PID = isolation.Version, got.Clock, conn.PgConn().PID()
 				require.Equal(t, want, got)
 				require.NoError(t, h.want.Check(got))
 			}
@@ -163,6 +164,36 @@ func TestAHomeCanBeMadeStronger(t *testing.T) {
 		}
 		exec(t, conn, "rollback")
 	}
+}
+
+// A weaker mode takes back what a stronger one has closed, and no mode gives away what was never the public's.
+func TestAModeLeavesNothingOfAnother(t *testing.T) {
+	t.Parallel()
+	const closed = `
+select coalesce(string_agg(p.oid::regprocedure::text, ' ' order by p.oid::regprocedure::text), '')
+       || ' ' || has_language_privilege('public', 'plpgsql', 'usage')
+  from pg_proc p
+ where p.pronamespace = 'pg_catalog'::regnamespace and not has_function_privilege('public', p.oid, 'execute')`
+	first := make(map[isolation.Mode]string)
+	p := newPlace(t, isolation.Plain, "shared")
+	for _, mode := range []isolation.Mode{
+		isolation.Plain, isolation.Locked, isolation.Sealed, isolation.SealedMAC, isolation.Sealed, isolation.Plain, isolation.Locked,
+	} {
+		p.want.Mode = mode
+		_, err := isolation.Install(t.Context(), p.super(t), p.want, p.ring)
+		require.NoError(t, err)
+		p.visit(t, p.tenant, func(conn *pgx.Conn) { require.Equal(t, ownRows, count(t, conn, "select from note"), mode) })
+		now := text(t, p.super(t), closed)
+		require.Equal(t, cmp.Or(first[mode], now), now, mode)
+		first[mode] = now
+		for _, login := range []string{isolation.AdminRole, isolation.MigratorRole} {
+			for _, file := range []string{"lo_import(text)", "lo_export(oid, text)"} {
+				require.Equal(t, "false", text(t, p.super(t), "select has_function_privilege('"+login+"', '"+file+"', 'execute')::text"), mode)
+			}
+		}
+	}
+	require.NotEqual(t, first[isolation.Plain], first[isolation.Sealed])
+	require.Equal(t, first[isolation.Plain], first[isolation.SealedMAC])
 }
 
 func TestInstallsAtOnceEndInOneHome(t *testing.T) {

@@ -36,7 +36,7 @@ begin
     -- Large objects belong to the login, not to a tenant; and sessions of one login could end each other.
     for f in select p.oid from pg_catalog.pg_proc p
               where p.pronamespace = 'pg_catalog'::regnamespace
-                and (p.proname ~ '^lo_' or p.proname in ('loread', 'lowrite', 'pg_cancel_backend', 'pg_terminate_backend'))
+                and (p.proname ~ '^lo_' and p.proname not in ('lo_import', 'lo_export') or p.proname in ('loread', 'lowrite', 'pg_cancel_backend', 'pg_terminate_backend'))
     loop
         execute format('revoke execute on function %s from public', f);
         execute format('grant execute on function %s to landlord_migrator, landlord_admin', f);
