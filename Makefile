@@ -24,7 +24,7 @@ demo: build postgres ## start two local servers, place tenants in all three mode
 	bin/landlord demo
 
 .PHONY: test
-test: postgres ## run all tests against a real PostgreSQL (race detector on)
+test: postgres pgbouncer ## run all tests against a real PostgreSQL (race detector on)
 	$(if $(RACE),,@echo "make: no C compiler, so the race detector is off (Debian: apt-get install gcc)" >&2)
 	$(TEST) ./...
 
@@ -62,6 +62,10 @@ clean: ## remove what was built here
 .PHONY: postgres
 postgres:
 	@scripts/ensure-postgres.sh
+
+.PHONY: pgbouncer
+pgbouncer:
+	@scripts/ensure-pgbouncer.sh
 
 $(LINT):
 	rm -f bin/golangci-lint-*

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/landlord-go/landlord/isolation"
 	"github.com/landlord-go/landlord/pools"
@@ -35,21 +35,39 @@ func (r *Router) Admin(reason string) (*Admin, error) {
 // Tx runs fn in a transaction of one database of a cluster, and commits it when fn returns nil. Inserts must name their
 // tenant_id. In a schema home the tables must be qualified.
 func (a *Admin) Tx(ctx context.Context, cluster, database string, opts TxOptions, fn func(ctx context.Context, tx *Tx) error) error {
-	if err := errors.Join(opts.validate(), a.r.notInTx(ctx)); err != nil {
+	ctx, o := a.r.observe(ctx, Call{Op: OpTx})
+	tx, err := a.begin(ctx, cluster, database, opts)
+	if err != nil {
+		o.end(way{}, err)
 		return err
+	}
+	return tx.do(ctx, o, fn)
+}
+
+// begin returns a transaction of which nothing has been sent yet.
+func (a *Admin) begin(ctx context.Context, cluster, database string, opts TxOptions) (*Tx, error) {
+	if err := errors.Join(opts.validate(), a.r.notInTx(ctx)); err != nil {
+		return nil, err
 	}
 	t, err := a.target(ctx, cluster, database)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	rt := &route{target: t, series: a.r.stats.series(cluster, "")}
 	a.r.log.InfoContext(ctx, "work across tenants", "cluster", cluster, "database", database, "reason", a.reason,
 		"read_only", opts.ReadOnly)
-	tx := &Tx{
-		opts:  opts,
-		place: func(_ context.Context, try func(*route) error) error { return typed(try(&route{target: t})) },
+	return &Tx{
+		r:    a.r,
+		opts: opts,
+		place: func(_ context.Context, try func(*route) error) (way, error) {
+			return way{route: rt}, typed(try(rt))
+		},
 		get: func(ctx context.Context, _ *route) (*pools.Conn, error) {
-			conn, err := a.r.pools.Acquire(ctx, "admin "+t.key, func() (*pgxpool.Config, error) {
-				return a.r.poolConfig(t, isolation.AdminRole, openAdminSession)
+			conn, err := a.r.pools.Acquire(ctx, pools.Request{
+				Server: t.cluster.Name, Pool: "admin " + t.key,
+				Connect: func(ctx context.Context) (*pgconn.PgConn, error) {
+					return a.r.connect(ctx, t, isolation.AdminRole, openAdminSession)
+				},
 			})
 			if err != nil {
 				return nil, unreachable(ctx, err)
@@ -61,8 +79,7 @@ func (a *Admin) Tx(ctx context.Context, cluster, database string, opts TxOptions
 				return append(opts.stated(), []byte(a.reason))
 			}}
 		},
-	}
-	return tx.do(ctx, a.r, fn)
+	}, nil
 }
 
 func (a *Admin) target(ctx context.Context, cluster, database string) (*target, error) {
@@ -84,5 +101,5 @@ func (a *Admin) target(ctx context.Context, cluster, database string) (*target, 
 
 // openAdminSession makes a connection of the admin login ready.
 func openAdminSession(ctx context.Context, conn *pgx.Conn, id isolation.Identity) (*session, error) {
-	return openSession(ctx, conn, isolation.ResetSQL(id.Mode, true), []string{adminSQL}, nil)
+	return openSession(ctx, conn, id, adminSQL, nil, isolation.ResetSQL(id.Mode, true), nil)
 }

@@ -2,9 +2,11 @@ package router_test
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"testing"
+	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/landlord-go/landlord/internal/testhouse"
@@ -12,97 +14,64 @@ import (
 	"github.com/landlord-go/landlord/router"
 )
 
-// BenchmarkStatement compares one warm statement through the router, in each model, with what an application would write
-// by hand: a filter and nothing else, or a setting and a policy in a transaction of four calls.
-func BenchmarkStatement(b *testing.B) {
+// BenchmarkCachedResolve is what a call costs to find its tenant's home. What the call costs beyond that is timed against
+// plain pgx by `landlord bench`.
+func BenchmarkCachedResolve(b *testing.B) {
 	h := testhouse.New(b, testhouse.Options{})
 	r := h.Router(b)
-	const q = "select name from customers where email = $1"
-	var shared placement.Placement
-	for _, m := range models {
-		p := h.Add(b, "bench-"+string(m), m, "a")
-		if m == placement.ModelShared {
-			shared = p
+	p := h.Add(b, "cached", placement.ModelShared, "a")
+	require.NoError(b, r.Resolve(b.Context(), p.Tenant))
+	ctx := b.Context()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := r.Resolve(ctx, p.Tenant); err != nil {
+			b.Fatal(err)
 		}
-		db := r.Tenant(p.Tenant)
-		_, err := db.Exec(b.Context(), insertCustomer, "bench@example.com")
-		require.NoError(b, err)
-		b.Run("router/"+string(m), func(b *testing.B) {
-			var name string
-			for b.Loop() {
-				if err := db.QueryRow(b.Context(), q, "bench@example.com").Scan(&name); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		b.Run("router-tx-of-3/"+string(m), func(b *testing.B) {
-			var name string
-			for b.Loop() {
-				err := db.Tx(b.Context(), func(ctx context.Context, tx *router.Tx) error {
-					for range 3 {
-						if err := tx.QueryRow(ctx, q, "bench@example.com").Scan(&name); err != nil {
-							return err
-						}
-					}
-					return nil
-				})
-				if err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
 	}
-	conn, err := pgx.Connect(b.Context(), h.Server.DSN)
-	require.NoError(b, err)
-	require.NoError(b, conn.Close(b.Context()))
-	cfg, err := pgx.ParseConfig(h.Server.DSN)
-	require.NoError(b, err)
-	cfg.Database = shared.Home.Database
-	raw, err := pgx.ConnectConfig(b.Context(), cfg)
-	require.NoError(b, err)
-	defer raw.Close(context.WithoutCancel(b.Context()))
-	const filtered = "select name from customers where tenant_id = $1 and email = $2"
-	b.Run("raw/filter", func(b *testing.B) {
-		var name string
-		for b.Loop() {
-			if err := raw.QueryRow(b.Context(), filtered, shared.Tenant.String(), "bench@example.com").Scan(&name); err != nil {
+}
+
+// BenchmarkBesideABusyTenant is what a tenant's statement takes at the 99th percentile while another tenant of the same
+// database keeps 200 slow queries under way, against what it takes alone. Both are measured by turns.
+func BenchmarkBesideABusyTenant(b *testing.B) {
+	h := testhouse.New(b, testhouse.Options{})
+	quiet, busy := h.Add(b, "quiet", placement.ModelShared, "a"), h.Add(b, "busy", placement.ModelShared, "a")
+	r := h.Router(b, func(cfg *router.Config) { cfg.Pools.AcquireTimeout = time.Minute })
+	db := r.Tenant(quiet.Tenant)
+	measure := func(into []time.Duration) []time.Duration {
+		for range 200 {
+			begun := time.Now()
+			if _, err := db.Exec(b.Context(), "select count(*) from customers"); err != nil {
 				b.Fatal(err)
 			}
+			into = append(into, time.Since(begun))
 		}
-	})
-	b.Run("raw/tx-of-3", func(b *testing.B) {
-		var name string
-		for b.Loop() {
-			tx, err := raw.Begin(b.Context())
-			if err != nil {
-				b.Fatal(err)
-			}
-			for range 3 {
-				if err := tx.QueryRow(b.Context(), filtered, shared.Tenant.String(), "bench@example.com").Scan(&name); err != nil {
-					b.Fatal(err)
+		return into
+	}
+	measure(nil)
+	var alone, beside []time.Duration
+	for b.Loop() {
+		alone = measure(alone)
+		ctx, cancel := context.WithCancel(b.Context())
+		var work sync.WaitGroup
+		for range 200 {
+			work.Go(func() {
+				for ctx.Err() == nil {
+					_, _ = r.Tenant(busy.Tenant).Exec(ctx, "select pg_sleep(0.05)")
 				}
-			}
-			if err := tx.Commit(b.Context()); err != nil {
-				b.Fatal(err)
-			}
+			})
 		}
-	})
-	b.Run("raw/four-calls", func(b *testing.B) {
-		var name string
-		for b.Loop() {
-			tx, err := raw.Begin(b.Context())
-			if err != nil {
-				b.Fatal(err)
-			}
-			if _, err := tx.Exec(b.Context(), "select set_config('app.tenant', $1, true)", shared.Tenant.String()); err != nil {
-				b.Fatal(err)
-			}
-			if err := tx.QueryRow(b.Context(), filtered, shared.Tenant.String(), "bench@example.com").Scan(&name); err != nil {
-				b.Fatal(err)
-			}
-			if err := tx.Commit(b.Context()); err != nil {
-				b.Fatal(err)
-			}
+		for s := r.Stats().Pools; s[0].Waiting < 150; s = r.Stats().Pools {
+			time.Sleep(time.Millisecond)
 		}
-	})
+		beside = measure(beside)
+		cancel()
+		work.Wait()
+	}
+	slices.Sort(alone)
+	slices.Sort(beside)
+	p99 := func(all []time.Duration) float64 { return float64(all[len(all)*99/100].Microseconds()) }
+	b.ReportMetric(p99(alone), "µs-alone-p99")
+	b.ReportMetric(p99(beside), "µs-beside-p99")
+	b.ReportMetric(p99(beside)/p99(alone), "ratio-p99")
+	b.ReportMetric(float64(beside[len(beside)/2])/float64(alone[len(alone)/2]), "ratio-median")
 }

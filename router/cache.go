@@ -9,10 +9,12 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/landlord-go/landlord/isolation"
 	"github.com/landlord-go/landlord/placement"
+	"github.com/landlord-go/landlord/pools"
 	"github.com/landlord-go/landlord/tenant"
 )
 
@@ -29,11 +31,14 @@ const (
 
 // route is where one tenant's transactions go.
 type route struct {
-	entry  isolation.Entry
-	schema string       // of a schema home; empty: the login's own search_path
-	target *target      // shared by all tenants of a database
-	stale  atomic.Bool  // the catalog has changed it since
-	asked  atomic.Int64 // when reload last asked about it, in nanoseconds since 1970
+	entry   isolation.Entry
+	schema  string  // of a schema home; empty: the login's own search_path
+	target  *target // shared by all tenants of a database
+	request pools.Request
+	model   placement.Model
+	series  int          // see stats.series
+	stale   atomic.Bool  // the catalog has changed it since
+	asked   atomic.Int64 // when reload last asked about it, in nanoseconds since 1970
 }
 
 // target is one database as the application's login reaches it.
@@ -41,23 +46,30 @@ type target struct {
 	key     string // what its pool is found by
 	cluster placement.Cluster
 	db      placement.Database
+	connect func(context.Context) (*pgconn.PgConn, error)
 }
 
 // cache keeps placements. They are an optimisation: the home itself refuses a stale one, so they are served without limit
 // of age while the catalog is down.
 type cache struct {
 	catalog *placement.Catalog
+	connect func(context.Context, *target) (*pgconn.PgConn, error)
+	meet    func(cluster string) // a cluster is seen for the first time
+	stats   *stats
 	loading singleflight.Group
 	routes  *lru.Cache[tenant.ID, *route]
 	unknown *lru.Cache[tenant.ID, time.Time]
 	changes atomic.Int64 // invalidations so far: what was asked for before one may be old
 	retryAt atomic.Int64 // when the catalog, found down, is asked again, in nanoseconds since 1970; 0: it answers
 
-	mu      sync.Mutex // guards targets
-	targets map[string]*target
+	hits, misses, served atomic.Int64 // see CacheStats; served while stale
+
+	mu       sync.Mutex // guards what follows
+	targets  *lru.Cache[string, *target]
+	clusters map[string]bool
 }
 
-func newCache(catalog *placement.Catalog, size int) (*cache, error) {
+func newCache(catalog *placement.Catalog, size int, stats *stats) (*cache, error) {
 	routes, err := lru.New[tenant.ID, *route](size)
 	if err != nil {
 		return nil, fmt.Errorf("make the placement cache: %w", err)
@@ -66,23 +78,32 @@ func newCache(catalog *placement.Catalog, size int) (*cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the placement cache: %w", err)
 	}
-	return &cache{catalog: catalog, routes: routes, unknown: unknown, targets: make(map[string]*target)}, nil
+	targets, err := lru.New[string, *target](size) // databases: never more than tenants
+	if err != nil {
+		return nil, fmt.Errorf("make the placement cache: %w", err)
+	}
+	return &cache{catalog: catalog, stats: stats, routes: routes, unknown: unknown, targets: targets, clusters: make(map[string]bool)}, nil
 }
 
 // resolve returns where id lives, from the cache if it can.
 func (c *cache) resolve(ctx context.Context, id tenant.ID) (*route, error) {
 	known, ok := c.routes.Get(id)
 	if ok && !known.stale.Load() {
+		c.hits.Add(1)
 		return known, nil
 	}
 	if since, ok := c.unknown.Get(id); ok && time.Since(since) < unknownFor {
+		c.hits.Add(1)
 		return nil, fmt.Errorf("resolve the tenant: %w", ErrUnknownTenant)
 	}
 	if known != nil && !c.mayAsk() {
+		c.served.Add(1)
 		return known, nil
 	}
+	c.misses.Add(1)
 	fresh, err := c.load(ctx, id)
 	if errors.Is(err, ErrCatalogDown) && known != nil {
+		c.served.Add(1)
 		return known, nil
 	}
 	return fresh, err
@@ -134,9 +155,15 @@ func (c *cache) fetch(ctx context.Context, id tenant.ID) (*route, error) {
 	rt := &route{
 		entry:  isolation.Entry{Tenant: id.String(), Home: found.Home.String(), Epoch: found.Epoch},
 		target: c.target(found.Cluster, found.Database),
+		model:  found.Model,
+		series: c.stats.series(found.Cluster.Name, found.Model),
 	}
 	if found.Model == placement.ModelSchema {
 		rt.schema = found.Home.Schema
+	}
+	rt.request = pools.Request{
+		Server: rt.target.cluster.Name, Pool: rt.target.key, Client: rt.entry.Tenant, Affinity: rt.schema,
+		Connect: rt.target.connect,
 	}
 	if known, ok := c.routes.Peek(id); ok && known.same(rt) {
 		rt = known // keeps the time it was last asked about
@@ -148,6 +175,11 @@ func (c *cache) fetch(ctx context.Context, id tenant.ID) (*route, error) {
 		rt.stale.Store(true)
 	}
 	return rt, nil
+}
+
+// counts returns how often the cache was of use.
+func (c *cache) counts() CacheStats {
+	return CacheStats{Entries: c.routes.Len(), Hits: c.hits.Load(), Misses: c.misses.Load(), Stale: c.served.Load()}
 }
 
 // same tells whether two routes lead to the same place.
@@ -179,10 +211,15 @@ func (c *cache) target(cl placement.Cluster, db placement.Database) *target {
 	key := fmt.Sprintf("%s/%s/%s/%s/%s", cl.Name, db.Name, db.Login, db.Stamp, cl.Endpoint)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t, ok := c.targets[key]
+	t, ok := c.targets.Get(key)
 	if !ok {
 		t = &target{key: key, cluster: cl, db: db}
-		c.targets[key] = t
+		t.connect = func(ctx context.Context) (*pgconn.PgConn, error) { return c.connect(ctx, t) }
+		c.targets.Add(key, t)
+		if !c.clusters[cl.Name] {
+			c.clusters[cl.Name] = true
+			c.meet(cl.Name)
+		}
 	}
 	return t
 }

@@ -19,6 +19,9 @@ const (
 // INSERT from arrays, in parts of a few thousand rows, because PostgreSQL refuses COPY into tables with row-level security.
 // Like COPY, it writes identity columns that it is given. An error leaves the transaction as it was before.
 func (tx *Tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, src pgx.CopyFromSource) (n int64, err error) {
+	ctx, o, before := tx.trace(ctx, OpCopy, "")
+	err = errPanic // until it returns
+	defer func() { o.end(tx.since(before), err) }()
 	err = tx.Savepoint(ctx, func(ctx context.Context, tx *Tx) error {
 		n, err = tx.copyFrom(ctx, table, columns, src)
 		return err
@@ -44,11 +47,15 @@ func (tx *Tx) copyFrom(ctx context.Context, table pgx.Identifier, columns []stri
 		if part.rows == 0 {
 			return nil
 		}
-		tag, err := tx.Exec(ctx, insert, part.args()...)
+		r, err := tx.checked(ctx, insert, part.args())
+		if err == nil {
+			r.Close()
+			err = r.Err()
+		}
 		if err != nil {
 			return fmt.Errorf("copy into %s: %w", table.Sanitize(), err)
 		}
-		copied += tag.RowsAffected()
+		copied += r.CommandTag().RowsAffected()
 		part = newCopyPart(len(columns))
 		return nil
 	}
@@ -96,7 +103,7 @@ select b.name, coalesce(b.oid, 0), coalesce(pg_catalog.format_type(b.oid, -1), '
   from base b left join pg_catalog.pg_type t on t.oid = b.oid
  where t.typtype is distinct from 'd'
  order by b.at`
-	rows, err := tx.Query(ctx, q, table.Sanitize(), columns)
+	rows, err := tx.checked(ctx, q, []any{table.Sanitize(), columns})
 	if err != nil {
 		return nil, fmt.Errorf("read the columns of %s: %w", table.Sanitize(), err)
 	}

@@ -28,7 +28,7 @@ func (db *DB) Tenant() tenant.ID { return db.id }
 
 // Exec runs one statement and returns once it is committed.
 func (db *DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	r, err := db.query(ctx, sql, args)
+	r, err := db.query(ctx, OpExec, sql, args)
 	if err != nil {
 		return pgconn.CommandTag{}, err
 	}
@@ -39,7 +39,7 @@ func (db *DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.Command
 // Query runs one statement and returns its rows, which the caller must close; reading them to the end closes them. They
 // hold a connection until then, and Err tells only after that whether the statement was committed.
 func (db *DB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	r, err := db.query(ctx, sql, args)
+	r, err := db.query(ctx, OpQuery, sql, args)
 	if err != nil {
 		return failedRows(err), err
 	}
@@ -48,7 +48,7 @@ func (db *DB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, err
 
 // QueryRow runs one statement that returns a row. Scan reports its errors, pgx.ErrNoRows if there is none.
 func (db *DB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	r, err := db.query(ctx, sql, args)
+	r, err := db.query(ctx, OpQuery, sql, args)
 	if err != nil {
 		return row{failedRows(err)}
 	}
@@ -56,45 +56,58 @@ func (db *DB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 }
 
 // query runs one statement as a transaction and returns its open rows.
-func (db *DB) query(ctx context.Context, sql string, args []any) (*rows, error) {
+func (db *DB) query(ctx context.Context, op Op, sql string, args []any) (*rows, error) {
 	verb, err := check(sql)
-	if err != nil {
-		return nil, err
+	ctx, o := db.r.observe(ctx, Call{Op: op, Tenant: db.id, Verb: verb})
+	if err == nil {
+		sql, args, err = plainArgs(ctx, sql, args)
 	}
-	sql, args, err = plainArgs(ctx, sql, args)
 	if err != nil {
+		o.end(way{}, err)
 		return nil, err
 	}
 	if ownTransaction[verb] {
-		return db.queryInBlock(ctx, sql, args)
+		return db.queryInBlock(ctx, o, sql, args)
 	}
-	conn, ex, err := db.run(ctx, []call{{sql, args, db.std}})
+	conn, ex, w, err := db.run(ctx, []call{{sql, args, db.std}})
 	if err != nil {
+		o.end(w, err)
 		return nil, err
 	}
 	rr, err := ex.next()
 	if err != nil {
+		o.end(w, err)
 		return nil, err
 	}
-	return newRows(ex.s, rr, func(err error) error { return end(conn, ex, err) }), nil
+	return newRows(ex.s, rr, func(err error) error {
+		err = end(conn, ex, err)
+		o.end(w, err)
+		return err
+	}), nil
 }
 
 // queryInBlock runs a statement in a transaction block, which the end of its rows commits.
-func (db *DB) queryInBlock(ctx context.Context, sql string, args []any) (*rows, error) {
+func (db *DB) queryInBlock(ctx context.Context, o observed, sql string, args []any) (*rows, error) {
 	tx, err := db.begin(ctx, TxOptions{})
 	if err != nil {
+		o.end(way{}, err)
 		return nil, err
 	}
 	r, err := tx.query(ctx, sql, args)
 	if err != nil {
-		return nil, errors.Join(err, tx.rollback(ctx))
+		err = errors.Join(err, tx.rollback(ctx))
+		o.end(tx.way, err)
+		return nil, err
 	}
 	inner := r.end
 	r.end = func(err error) error {
 		if err = inner(err); err != nil {
-			return errors.Join(err, tx.rollback(ctx))
+			err = errors.Join(err, tx.rollback(ctx))
+		} else {
+			err = tx.commit(ctx)
 		}
-		return tx.commit(ctx)
+		o.end(tx.way, err)
+		return err
 	}
 	return r, nil
 }
@@ -102,20 +115,27 @@ func (db *DB) queryInBlock(ctx context.Context, sql string, args []any) (*rows, 
 // SendBatch runs the batch's statements as one transaction in one packet. The caller must close the results; only Close
 // tells whether they were committed.
 func (db *DB) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	ctx, o := db.r.observe(ctx, Call{Op: OpBatch, Tenant: db.id})
 	calls, err := batchCalls(ctx, b)
 	if err != nil || len(calls) == 0 {
+		o.end(way{}, err)
 		return &batchResults{batch: b, err: err, closed: true}
 	}
-	conn, ex, err := db.run(ctx, calls)
+	conn, ex, w, err := db.run(ctx, calls)
 	if err != nil {
+		o.end(w, err)
 		return &batchResults{batch: b, err: err, closed: true}
 	}
-	return &batchResults{batch: b, ex: ex, end: func(err error) error { return end(conn, ex, err) }}
+	return &batchResults{batch: b, ex: ex, end: func(err error) error {
+		err = end(conn, ex, err)
+		o.end(w, err)
+		return err
+	}}
 }
 
 // CopyFrom inserts rows and returns how many, with pgx's signature; all of them or none. See Tx.CopyFrom.
 func (db *DB) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, src pgx.CopyFromSource) (n int64, err error) {
-	err = db.Tx(ctx, func(ctx context.Context, tx *Tx) error {
+	err = db.tx(ctx, OpCopy, TxOptions{}, func(ctx context.Context, tx *Tx) error {
 		n, err = tx.copyFrom(ctx, table, columns, src)
 		return err
 	})
@@ -131,12 +151,12 @@ func end(conn *pools.Conn, ex *exchange, err error) error {
 }
 
 // run sends calls as one implicit transaction, in the right place.
-func (db *DB) run(ctx context.Context, calls []call) (conn *pools.Conn, ex *exchange, err error) {
+func (db *DB) run(ctx context.Context, calls []call) (conn *pools.Conn, ex *exchange, w way, err error) {
 	if err := db.usable(ctx); err != nil {
-		return nil, nil, err
+		return nil, nil, way{}, err
 	}
-	err = db.place(ctx, func(rt *route) error {
-		conn, err = db.r.acquire(ctx, rt.target)
+	w, err = db.place(ctx, func(rt *route) error {
+		conn, err = db.r.acquire(ctx, rt)
 		if err != nil {
 			return err
 		}
@@ -159,7 +179,7 @@ func (db *DB) run(ctx context.Context, calls []call) (conn *pools.Conn, ex *exch
 		}
 		return nil
 	})
-	return conn, ex, err
+	return conn, ex, w, err
 }
 
 // usable refuses a handle of no tenant, of another tenant than the context's, or inside an open Tx.
@@ -182,42 +202,46 @@ func agree(ctx context.Context, id tenant.ID) error {
 }
 
 // place calls try with the tenant's route, and again with a fresh one for as long as the home says that nothing ran and
-// another try may help, up to Config.MoveWait.
-func (db *DB) place(ctx context.Context, try func(*route) error) error {
+// another try may help, up to Config.MoveWait after the first.
+func (db *DB) place(ctx context.Context, try func(*route) error) (w way, err error) {
 	rt, err := db.r.cache.resolve(ctx, db.id)
 	if err != nil {
-		return err
+		return way{}, err
 	}
-	deadline := time.Now().Add(db.r.cfg.MoveWait)
+	var deadline time.Time
 	pause := 2 * time.Millisecond
-	for {
+	for ; ; w.retries++ {
+		w.route = rt
 		err := try(rt)
 		if err == nil {
-			return nil
+			return w, nil
+		}
+		if deadline.IsZero() {
+			deadline = time.Now().Add(db.r.cfg.MoveWait)
 		}
 		var refused *refusal
 		if !errors.As(err, &refused) { // something has run, or might have
-			return typed(err)
+			return w, typed(err)
 		}
 		moved := refused.transient()
 		if !moved && !errors.Is(err, ErrHomeDown) && !errors.Is(err, ErrWrongDatabase) {
-			return typed(err)
+			return w, typed(err)
 		}
 		next, changed, reloadErr := db.r.cache.reload(ctx, db.id, rt)
 		switch {
 		case reloadErr != nil:
-			return reloadErr
+			return w, reloadErr
 		case changed: // however long it took: the way is known now
 			rt = next
 			continue
 		case !moved, time.Now().After(deadline):
-			return typed(err)
+			return w, typed(err)
 		}
 		db.r.log.DebugContext(ctx, "tenant is not open at its home, trying again", "tenant", db.id, "home", rt.entry.Home, "error", err)
 		select {
 		case <-time.After(pause + rand.N(pause)):
 		case <-ctx.Done():
-			return fmt.Errorf("%w while waiting: %w", ctx.Err(), typed(err))
+			return w, fmt.Errorf("%w while waiting: %w", ctx.Err(), typed(err))
 		}
 		pause = min(2*pause, 100*time.Millisecond)
 	}
@@ -252,7 +276,7 @@ func enter(rt *route, opts *TxOptions) *opening {
 	}
 	stated := opts.stated()
 	open.params = func(s *session) [][]byte {
-		return append(stated, s.sealer.Params(rt.entry, s.pg.PID(), s.serverTime())...)
+		return append(stated, s.sealer.Params(rt.entry, s.backend(), s.serverTime())...)
 	}
 	if rt.schema != "" {
 		open.path = pgx.Identifier{rt.schema}.Sanitize() + ", extensions, pg_temp"

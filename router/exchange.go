@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -33,10 +34,13 @@ type exchange struct {
 	p        *pgconn.Pipeline
 	schema   string
 	calls    []call
-	implicit bool // the packet is a transaction: losing the connection leaves its outcome unknown
-	entered  bool // what goes in front of the calls was accepted
-	broken   bool // the session could not be reset
-	synced   bool // the packet's end has been sent
+	stmts    []*statement // of calls
+	known    bool         // some of them were described earlier, and may be out of date
+	implicit bool         // the packet is a transaction: losing the connection leaves its outcome unknown
+	entered  bool         // what goes in front of the calls was accepted
+	broken   bool         // the session could not be reset
+	shut     bool         // the door's own statement failed
+	synced   bool         // the packet's end has been sent
 	ended    bool
 	left     int // answers not read yet
 	first    *pgconn.ResultReader
@@ -49,8 +53,8 @@ type encoded struct {
 }
 
 // start sends open, if any, and calls in one packet, and reads up to the first answer of calls. Statements that this
-// connection has not prepared cost one more round trip: an unqualified table of a schema home cannot be prepared before
-// the opening has run. entered tells whether the opening was accepted. An error of the opening is a *refusal. After an
+// connection has not met cost one more round trip: an unqualified table of a schema home cannot be described before the
+// opening has run. entered tells whether the opening was accepted. An error of the opening is a *refusal. After an
 // error the exchange is over, and the connection idle, in the caller's transaction, or closed.
 func (s *session) start(ctx context.Context, open *opening, schema string, calls []call) (ex *exchange, entered bool, err error) {
 	stmts, missing := s.lookUp(schema, calls)
@@ -62,7 +66,7 @@ func (s *session) start(ctx context.Context, open *opening, schema string, calls
 	}
 
 	ex = &exchange{
-		s: s, p: s.pg.StartPipeline(ctx), schema: schema, calls: calls,
+		s: s, p: s.pg.StartPipeline(ctx), schema: schema, calls: calls, stmts: stmts, known: slices.ContainsFunc(stmts, isKnown),
 		implicit: open != nil && open.begin == "", entered: open == nil, left: len(calls),
 	}
 	before := s.sendBefore(ex.p, open)
@@ -94,7 +98,9 @@ func (s *session) start(ctx context.Context, open *opening, schema string, calls
 	return ex, open != nil, nil
 }
 
-// lookUp finds the prepared statements of calls; a nil one is missing.
+func isKnown(st *statement) bool { return st != nil }
+
+// lookUp finds the described statements of calls; a nil one is missing.
 func (s *session) lookUp(schema string, calls []call) (stmts []*statement, missing bool) {
 	stmts = make([]*statement, len(calls))
 	for i, c := range calls {
@@ -155,6 +161,7 @@ func (ex *exchange) readBefore(n answers) error {
 		}
 		if err != nil {
 			ex.broken = i >= lead && i < lead+n.reset
+			ex.shut = i == lead+n.reset && n.opening > 0
 			return err
 		}
 		if i == n.evicted-1 {
@@ -165,19 +172,20 @@ func (ex *exchange) readBefore(n answers) error {
 	return nil
 }
 
-// prepare reads the answers to sendBefore, prepares the statements that are nil in stmts, and fills them in. The cache keeps
-// a statement only once the server has it.
+// prepare reads the answers to sendBefore, has the statements described that are nil in stmts, and fills them in. The cache
+// keeps a statement only once the server has accepted it.
 func (ex *exchange) prepare(stmts []*statement, before answers) error {
 	s := ex.s
 	fresh := make(map[string]*statement)
 	names := make(map[string]string)
 	var order []string
 	for i, c := range ex.calls {
-		if stmts[i] == nil && names[c.sql] == "" {
-			names[c.sql] = s.name()
-			order = append(order, c.sql)
-			ex.p.SendPrepare(names[c.sql], c.sql, nil)
+		if stmts[i] != nil || slices.Contains(order, c.sql) {
+			continue
 		}
+		names[c.sql] = s.name()
+		order = append(order, c.sql)
+		ex.p.SendPrepare(names[c.sql], c.sql, nil)
 	}
 	ex.p.SendFlushRequest()
 	if err := ex.p.Flush(); err != nil {
@@ -192,10 +200,12 @@ func (ex *exchange) prepare(stmts []*statement, before answers) error {
 			return err
 		}
 		fresh[sql] = st
-		if verb, _ := firstWord(sql); verb == "fetch" { // its columns are those of a cursor that is gone by the next time
-			s.evict = append(s.evict, st.Name)
-		} else {
+		verb, _ := firstWord(sql)
+		switch {
+		case verb != "fetch":
 			s.cached.Add(cacheKey{ex.schema, sql}, st)
+		case st.Name != "": // its columns are those of a cursor that is gone by the next time
+			s.evict = append(s.evict, st.Name)
 		}
 	}
 	for i, c := range ex.calls {
@@ -223,23 +233,51 @@ func (s *session) encode(stmts []*statement, calls []call) ([]encoded, error) {
 	return params, nil
 }
 
-// forgetStale drops prepared statements that a schema change has made useless, so that the next try prepares them anew.
-func (ex *exchange) forgetStale(err error) {
-	if !stalePlan(err) {
-		return
+// staleError is PostgreSQL's refusal of a statement that was prepared or described before a schema change. It did not run,
+// and by now it is forgotten: the next try meets the schema as it is.
+type staleError struct{ error }
+
+func (e staleError) Unwrap() error { return e.error }
+
+// stalePlan tells whether err is a staleError: worth another try, if nothing else has run.
+func stalePlan(err error) bool {
+	_, ok := errors.AsType[staleError](err)
+	return ok
+}
+
+// forgetStale drops statements that a schema change has made useless, if err says so.
+func (ex *exchange) forgetStale(err error) error {
+	if !ex.known || !outdated(err) {
+		return err
 	}
+	ex.forget()
+	return staleError{err}
+}
+
+func (ex *exchange) forget() {
 	for _, c := range ex.calls {
 		ex.s.cached.Remove(cacheKey{ex.schema, c.sql})
 	}
 }
 
-// stalePlan tells whether err says that a prepared statement no longer fits: it did not run.
-func stalePlan(err error) bool {
-	if !pgerr.Is(err, pgerr.FeatureNotSupported) {
-		return pgerr.Is(err, pgerr.InvalidPreparedStatement)
+// outdated tells whether err may come of a statement that no longer fits the schema.
+func outdated(err error) bool {
+	answer, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return false
 	}
-	var answer *pgconn.PgError
-	return errors.As(err, &answer) && answer.Routine == "RevalidateCachedQuery"
+	switch answer.Routine {
+	case "RevalidateCachedQuery": // other columns than it was prepared with
+		return pgerr.Is(err, pgerr.FeatureNotSupported)
+	case "PortalSetResultFormat": // by text: another number of columns than formats were asked for
+		return pgerr.Is(err, pgerr.ProtocolViolation)
+	}
+	if pgerr.Is(err, pgerr.InvalidPreparedStatement, pgerr.InternalError) { // the latter where a parameter's type is gone
+		return true
+	}
+	// A place in our own text was found wrong while it was read: a column has gone, or its type no longer goes with that of
+	// a parameter. What fails while it runs has no place, or one in a function's text.
+	return pgerr.Is(err, "42") && answer.Position > 0 && answer.Where == ""
 }
 
 // next returns the next call's answer.
@@ -254,15 +292,19 @@ func (ex *exchange) next() (*pgconn.ResultReader, error) {
 	ex.left--
 	results, err := ex.p.GetResults()
 	if err != nil {
-		ex.forgetStale(err)
-		return nil, err
+		return nil, ex.forgetStale(err)
 	}
 	rr, ok := results.(*pgconn.ResultReader)
 	if !ok {
 		return nil, fmt.Errorf("read results: unexpected answer %T", results)
 	}
+	if st := ex.stmts[len(ex.calls)-ex.left-1]; st.Name == "" && !slices.EqualFunc(st.Fields, rr.FieldDescriptions(), sameType) {
+		ex.forget() // the answer is right, but the formats were chosen for other columns
+	}
 	return rr, nil
 }
+
+func sameType(a, b pgconn.FieldDescription) bool { return a.DataTypeOID == b.DataTypeOID }
 
 func (ex *exchange) sync() error {
 	ex.synced = true
@@ -295,21 +337,25 @@ func (ex *exchange) settle(err error) error {
 
 // fail ends an exchange that start could not bring to its first answer because of err, which it returns typed.
 func (ex *exchange) fail(err error) error {
+	pg := ex.s.pg
 	sent := ex.synced
-	if !sent {
+	if !sent && !pg.IsClosed() { // a closed one is pgconn's, which is saying goodbye on a goroutine of its own
 		_ = ex.sync() // the server skips everything up to here
 	}
 	ex.ended = true
 	_ = ex.p.Close()
 
-	pg := ex.s.pg
-	var answer *pgconn.PgError
-	refused := !ex.entered && errors.As(err, &answer) // and so the server has skipped the calls
+	refused := !ex.entered && pgerr.Code(err) != "" && !(ex.s.pooled && fromPooler(err)) // the server has skipped the calls
 	if refused && pgerr.Is(err, pgerr.BadSeal) {
 		closeNow(pg) // a new connection asks the server for the time again
 		return &refusal{err: err}
 	}
+	if refused && ex.s.pooled && ex.shut && elsewhere(err) {
+		closeNow(pg) // a new connection says more about where it leads
+		return &refusal{err: fmt.Errorf("open the transaction: %w: %w", ErrWrongDatabase, err)}
+	}
 	if refused && (ex.broken || pgerr.Is(err, pgerr.InvalidPreparedStatement, pgerr.NoTenant)) {
+		ex.s.heal()
 		closeNow(pg) // not as a fresh one: see enterSQL, or somebody has taken the router's own statements away
 	}
 	switch {

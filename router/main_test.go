@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -45,6 +46,11 @@ func newNeighbours(t *testing.T, opts testhouse.Options, change ...func(*router.
 	t.Helper()
 	if len(opts.Clusters) == 0 {
 		opts.Clusters = []string{"a"}
+	}
+	if m := behind.FindStringSubmatch(t.Name()); m != nil && opts.Endpoint == nil {
+		backends, err := strconv.Atoi(m[1])
+		require.NoError(t, err)
+		opts.Bouncer(t, pgtest.Server(t), backends)
 	}
 	h := testhouse.New(t, opts)
 	n := &neighbours{

@@ -6,68 +6,85 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/landlord-go/landlord/isolation"
 	"github.com/landlord-go/landlord/pools"
 )
 
-// acquire returns a connection of t's pool for login, opening pool and connection if needed.
-func (r *Router) acquire(ctx context.Context, t *target) (*pools.Conn, error) {
-	conn, err := r.pools.Acquire(ctx, t.key, func() (*pgxpool.Config, error) {
-		return r.poolConfig(t, t.db.Login, r.openTenantSession)
-	})
+// acquire returns a connection to rt's database.
+func (r *Router) acquire(ctx context.Context, rt *route) (*pools.Conn, error) {
+	conn, err := r.pools.Acquire(ctx, rt.request)
 	if err != nil {
 		return nil, &refusal{err: unreachable(ctx, err), acquiring: true}
 	}
 	return conn, nil
 }
 
-// poolConfig says how connections to t are made and checked.
-func (r *Router) poolConfig(t *target, login string, open func(context.Context, *pgx.Conn, isolation.Identity) (*session, error)) (*pgxpool.Config, error) {
-	connConfig, err := t.cluster.LoginConfig(login, t.db.Name)
+// openTries is how often a connection is opened while a pooler, which has let the router in, hands it backends that are gone.
+const openTries = 5
+
+// opener makes a connection ready.
+type opener func(context.Context, *pgx.Conn, isolation.Identity) (*session, error)
+
+// connect opens a connection to t for login and makes it ready, once it is known to be to the database that is meant.
+func (r *Router) connect(ctx context.Context, t *target, login string, open opener) (*pgconn.PgConn, error) {
+	cfg, err := t.cluster.LoginConfig(login, t.db.Name)
 	if err != nil {
 		return nil, err
 	}
-	connConfig.RuntimeParams["application_name"] = r.cfg.AppName
-	connConfig.RuntimeParams["timezone"] = "UTC"
-	cfg, err := pgxpool.ParseConfig("")
+	if r.cfg.Dial != nil {
+		cfg.DialFunc = r.cfg.Dial
+	}
+	cfg.RuntimeParams["application_name"] = r.cfg.AppName
+	cfg.RuntimeParams["timezone"] = "UTC"
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec // nothing that a pooler would lose
+	for try := 1; ; try++ {
+		conn, err := pgx.ConnectConfig(ctx, cfg)
+		if err != nil {
+			return nil, err
+		}
+		err = r.ready(ctx, t, conn, open)
+		if err == nil {
+			return conn.PgConn(), nil
+		}
+		closeNow(conn.PgConn())
+		if try == openTries || !fromPooler(err) {
+			return nil, err
+		}
+	}
+}
+
+func (r *Router) ready(ctx context.Context, t *target, conn *pgx.Conn, open opener) error {
+	got, err := isolation.ReadIdentity(ctx, conn)
+	answered := time.Now() // the question may have waited for the server, the answer has not
 	if err != nil {
-		return nil, fmt.Errorf("configure a pool: %w", err)
+		return err
 	}
-	cfg.ConnConfig = connConfig
 	want := isolation.Identity{Cluster: t.cluster.Name, Stamp: t.db.Stamp}
-	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		asked := time.Now()
-		got, err := isolation.ReadIdentity(ctx, conn)
-		if err != nil {
-			return err
-		}
-		if err := want.Check(got); err != nil {
-			return err
-		}
-		s, err := open(ctx, conn, got)
-		if err != nil {
-			return err
-		}
-		s.clock = got.Clock.Sub(asked)
-		return nil
+	if err := want.Check(got); err != nil {
+		return err
 	}
-	return cfg, nil
+	s, err := open(ctx, conn, got)
+	if err != nil {
+		return err
+	}
+	s.clock = got.Clock.Sub(answered)
+	return nil
 }
 
 // openTenantSession makes a connection ready to enter tenants, in whatever mode the database is.
 func (r *Router) openTenantSession(ctx context.Context, conn *pgx.Conn, id isolation.Identity) (*session, error) {
-	opening := []string{enterSQL}
+	var others []string
 	var may bool
 	const q = `select has_function_privilege('pg_catalog.set_config(text, text, boolean)', 'execute')`
 	if err := conn.QueryRow(ctx, q).Scan(&may); err != nil {
 		return nil, fmt.Errorf("read the login's rights: %w", err)
 	}
 	if may {
-		opening = append(opening, pathSQL)
+		others = append(others, pathSQL)
 	}
-	s, err := openSession(ctx, conn, isolation.ResetSQL(id.Mode, false), opening, r.cfg.Types)
+	s, err := openSession(ctx, conn, id, enterSQL, others, isolation.ResetSQL(id.Mode, false), r.cfg.Types)
 	if err != nil {
 		return nil, err
 	}

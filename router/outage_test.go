@@ -115,7 +115,7 @@ func TestAServerThatIsDownComesBackWithoutARestart(t *testing.T) {
 	n, proxies := newProxied(t)
 	quick := func(cfg *router.Config) {
 		cfg.Pools.MaxConns = 3
-		cfg.Pools.AcquireTimeout = 400 * time.Millisecond
+		cfg.Pools.AcquireTimeout = 1500 * time.Millisecond
 	}
 	for _, fault := range []struct {
 		name string

@@ -28,7 +28,7 @@ func TestWhateverAProgramDoesEachTenantSeesItsOwnRows(t *testing.T) {
 	c.app = "town " + n.here["shared"].Tenant.String()[:8]
 	var routers []*router.Router
 	for conns := range 2 {
-		routers = append(routers, n.Router(t, func(cfg *router.Config) { cfg.Pools.MaxConns, cfg.AppName = int32(conns+1), c.app }))
+		routers = append(routers, n.Router(t, func(cfg *router.Config) { cfg.Pools.MaxConns, cfg.AppName = conns+1, c.app }))
 	}
 	var people []*person
 	for _, m := range models {

@@ -16,8 +16,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/landlord-go/landlord/isolation"
@@ -39,6 +43,10 @@ type Config struct {
 	MoveWait  time.Duration // how long a call waits for a tenant that is being moved; 0: 3 s
 	AppName   string        // application_name of the connections; empty: landlord
 	Logger    *slog.Logger  // nil: none
+	Tracer    Tracer        // nil: none, at no cost
+
+	// Dial, if not nil, makes the network connections to servers, to go through a tunnel or a proxy.
+	Dial pgconn.DialFunc
 
 	// Types, if not nil, registers PostgreSQL types of the application on every connection's map.
 	Types func(*pgtype.Map)
@@ -65,6 +73,12 @@ type Router struct {
 	log   *slog.Logger
 	cache *cache
 	pools *pools.Pools
+	stats *stats
+
+	process string        // this router, among those that share connections
+	sharing atomic.Bool   // Run keeps shares
+	shared  atomic.Bool   // it ever did
+	met     chan struct{} // a cluster was seen for the first time; holds one
 }
 
 // New returns a router. It connects to nothing yet and starts nothing; Run keeps its placements fresh.
@@ -78,6 +92,9 @@ func New(cfg Config) (*Router, error) {
 	if cfg.MoveWait == 0 {
 		cfg.MoveWait = 3 * time.Second
 	}
+	if cfg.Pools.MaxConns == 0 {
+		cfg.Pools.MaxConns = pools.DefaultMaxConns
+	}
 	if cfg.AppName == "" {
 		cfg.AppName = "landlord"
 	}
@@ -88,22 +105,44 @@ func New(cfg Config) (*Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := newCache(cfg.Catalog, cfg.CacheSize)
+	s := newStats()
+	c, err := newCache(cfg.Catalog, cfg.CacheSize, s)
 	if err != nil {
 		return nil, err
 	}
-	return &Router{cfg: cfg, log: cfg.Logger, cache: c, pools: p}, nil
+	r := &Router{
+		cfg: cfg, log: cfg.Logger, cache: c, pools: p, stats: s,
+		process: uuid.NewString(), met: make(chan struct{}, 1),
+	}
+	c.meet = r.meet
+	c.connect = func(ctx context.Context, t *target) (*pgconn.PgConn, error) {
+		return r.connect(ctx, t, t.db.Login, r.openTenantSession)
+	}
+	return r, nil
 }
 
-// Run follows the catalog's changes until ctx ends, so that a placement changed elsewhere is known here within
-// milliseconds. Without it the router still never acts on a stale placement: the home refuses it, and the router asks
-// again.
+// Run follows the catalog until ctx ends: a placement changed elsewhere is known here within milliseconds, and the
+// connections of each cluster are divided fairly among all processes that run, within its budget. Without it the router
+// still never acts on a stale placement, because the home refuses it and the router asks again; but it opens
+// Config.Pools.MaxConns connections per cluster, whatever others do.
 func (r *Router) Run(ctx context.Context) error {
-	return r.cfg.Catalog.Watch(ctx, placement.Watcher{OnChange: r.cache.invalidate, OnReset: r.cache.invalidateAll})
+	ctx, cancel := context.WithCancel(ctx)
+	r.sharing.Store(true)
+	r.shared.Store(true)
+	var shares sync.WaitGroup
+	shares.Go(func() { r.share(ctx) })
+	err := r.cfg.Catalog.Watch(ctx, placement.Watcher{OnChange: r.cache.invalidate, OnReset: r.cache.invalidateAll})
+	cancel()
+	shares.Wait()
+	r.sharing.Store(false)
+	return err
 }
 
 // Close waits for every connection to come back and closes it.
-func (r *Router) Close() { r.pools.Close() }
+func (r *Router) Close() {
+	r.pools.Close()
+	r.releaseShares()
+}
 
 // Tenant returns the handle of one tenant. It does nothing yet: an unknown or missing tenant is reported when used.
 func (r *Router) Tenant(id tenant.ID) *DB { return &DB{r: r, id: id} }

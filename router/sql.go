@@ -31,8 +31,9 @@ func (sqlDriver) Open(string) (driver.Conn, error) {
 
 // sqlConn stands for a connection of database/sql. It is only the open transaction, if there is one.
 type sqlConn struct {
-	r  *Router
-	tx *Tx
+	r    *Router
+	tx   *Tx
+	seen observed // the call that tx is
 }
 
 var (
@@ -43,10 +44,10 @@ var (
 )
 
 func (c *sqlConn) querier(ctx context.Context) interface {
-	query(context.Context, string, []any) (*rows, error)
+	query(context.Context, Op, string, []any) (*rows, error)
 } {
 	if c.tx != nil {
-		return checkedTx{c.tx}
+		return tracedTx{c.tx}
 	}
 	return c.db(ctx)
 }
@@ -58,15 +59,15 @@ func (c *sqlConn) db(ctx context.Context) *DB {
 	return db
 }
 
-// checkedTx is a Tx whose query checks the statement, as DB's does.
-type checkedTx struct{ tx *Tx }
+// tracedTx is a Tx whose query checks and traces the statement, as DB's does.
+type tracedTx struct{ tx *Tx }
 
-func (c checkedTx) query(ctx context.Context, sql string, args []any) (*rows, error) {
-	return c.tx.checked(ctx, sql, args)
+func (t tracedTx) query(ctx context.Context, op Op, sql string, args []any) (*rows, error) {
+	return t.tx.traced(ctx, op, sql, args)
 }
 
 func (c *sqlConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	r, err := c.querier(ctx).query(ctx, query, sqlArgs(args))
+	r, err := c.querier(ctx).query(ctx, OpExec, query, sqlArgs(args))
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +79,7 @@ func (c *sqlConn) ExecContext(ctx context.Context, query string, args []driver.N
 }
 
 func (c *sqlConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	r, err := c.querier(ctx).query(ctx, query, sqlArgs(args))
+	r, err := c.querier(ctx).query(ctx, OpQuery, query, sqlArgs(args))
 	if err != nil {
 		return nil, err
 	}
@@ -106,11 +107,14 @@ func (c *sqlConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx
 	default:
 		return nil, fmt.Errorf("%w: isolation level %s", ErrRefused, level)
 	}
-	tx, err := c.db(ctx).begin(ctx, o)
+	db := c.db(ctx)
+	ctx, seen := db.r.observe(ctx, Call{Op: OpTx, Tenant: db.id})
+	tx, err := db.begin(ctx, o)
 	if err != nil {
+		seen.end(way{}, err)
 		return nil, err
 	}
-	c.tx = tx
+	c.tx, c.seen = tx, seen
 	return &sqlTx{ctx: ctx, conn: c}, nil
 }
 
@@ -130,7 +134,14 @@ func (c *sqlConn) Close() error {
 	if c.tx == nil {
 		return nil
 	}
-	return c.tx.rollback(context.Background())
+	return c.end(c.tx.rollback(context.Background()))
+}
+
+// end forgets the transaction, which has ended with err.
+func (c *sqlConn) end(err error) error {
+	c.seen.end(c.tx.way, err)
+	c.tx = nil
+	return err
 }
 
 func sqlArgs(values []driver.NamedValue) []any {
@@ -147,15 +158,11 @@ type sqlTx struct {
 }
 
 func (t *sqlTx) Commit() error {
-	tx := t.conn.tx
-	t.conn.tx = nil
-	return tx.commit(t.ctx)
+	return t.conn.end(t.conn.tx.commit(t.ctx))
 }
 
 func (t *sqlTx) Rollback() error {
-	tx := t.conn.tx
-	t.conn.tx = nil
-	return tx.rollback(t.ctx)
+	return t.conn.end(t.conn.tx.rollback(t.ctx))
 }
 
 type sqlStmt struct {

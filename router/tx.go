@@ -49,14 +49,16 @@ func (o *TxOptions) stated() [][]byte {
 // Tx is an open transaction of one tenant. It is for one goroutine, until its callback returns. It satisfies sqlc's DBTX
 // and leads to no connection.
 type Tx struct {
+	r      *Router
 	tenant tenant.ID // none: work across tenants
 	opts   TxOptions
-	place  func(context.Context, func(*route) error) error // calls back until the transaction is open in the right place
+	place  func(context.Context, func(*route) error) (way, error) // calls back until the transaction is open in the right place
 	get    func(context.Context, *route) (*pools.Conn, error)
 	open   func(*route, *TxOptions) *opening
 	conn   *pools.Conn // nil until the first statement
 	s      *session    // of conn
 	schema string
+	way    way
 	opened bool
 	std    bool // for database/sql
 	over   atomic.Bool
@@ -74,11 +76,18 @@ func (db *DB) Tx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error
 
 // TxWith is Tx with options.
 func (db *DB) TxWith(ctx context.Context, opts TxOptions, fn func(ctx context.Context, tx *Tx) error) error {
+	return db.tx(ctx, OpTx, opts, fn)
+}
+
+// tx runs fn in a transaction that counts as one call.
+func (db *DB) tx(ctx context.Context, op Op, opts TxOptions, fn func(context.Context, *Tx) error) error {
+	ctx, o := db.r.observe(ctx, Call{Op: op, Tenant: db.id})
 	tx, err := db.begin(ctx, opts)
 	if err != nil {
+		o.end(way{}, err)
 		return err
 	}
-	return tx.do(ctx, db.r, fn)
+	return tx.do(ctx, o, fn)
 }
 
 // begin returns a transaction of which nothing has been sent yet.
@@ -87,32 +96,38 @@ func (db *DB) begin(ctx context.Context, opts TxOptions) (*Tx, error) {
 		return nil, err
 	}
 	return &Tx{
+		r:      db.r,
 		tenant: db.id,
 		opts:   opts,
 		place:  db.place,
 		get: func(ctx context.Context, rt *route) (*pools.Conn, error) {
-			return db.r.acquire(ctx, rt.target)
+			return db.r.acquire(ctx, rt)
 		},
 		open: enter,
 		std:  db.std,
 	}, nil
 }
 
-// do runs fn in tx and ends it.
-func (tx *Tx) do(ctx context.Context, r *Router, fn func(context.Context, *Tx) error) (err error) {
+// do runs fn in tx and ends it, and with it the call that it is.
+func (tx *Tx) do(ctx context.Context, o observed, fn func(context.Context, *Tx) error) (err error) {
 	returned := false
 	defer func() {
 		if !returned { // a panic, or the goroutine's exit, goes on after this
 			_ = tx.rollback(ctx)
+			err = errPanic
 		}
+		o.end(tx.way, err)
 	}()
-	err = fn(context.WithValue(ctx, inTx{r}, tx), tx)
+	err = fn(context.WithValue(ctx, inTx{tx.r}, tx), tx)
 	returned = true
 	if err != nil {
 		return errors.Join(err, tx.rollback(ctx))
 	}
 	return tx.commit(ctx)
 }
+
+// errPanic is how a transaction ends, for a tracer, whose callback did not return.
+var errPanic = errors.New("the callback did not return")
 
 // inTx is the context key under which a router's open Tx stands.
 type inTx struct{ r *Router }
@@ -127,7 +142,7 @@ func (r *Router) notInTx(ctx context.Context) error {
 
 // Exec runs one statement.
 func (tx *Tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	r, err := tx.checked(ctx, sql, args)
+	r, err := tx.traced(ctx, OpExec, sql, args)
 	if err != nil {
 		return pgconn.CommandTag{}, err
 	}
@@ -137,7 +152,7 @@ func (tx *Tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.Command
 
 // Query runs one statement and returns its rows, which the caller must close before the next statement.
 func (tx *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	r, err := tx.checked(ctx, sql, args)
+	r, err := tx.traced(ctx, OpQuery, sql, args)
 	if err != nil {
 		return failedRows(err), err
 	}
@@ -146,7 +161,7 @@ func (tx *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, err
 
 // QueryRow runs one statement that returns a row. Scan reports its errors, pgx.ErrNoRows if there is none.
 func (tx *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	r, err := tx.checked(ctx, sql, args)
+	r, err := tx.traced(ctx, OpQuery, sql, args)
 	if err != nil {
 		return row{failedRows(err)}
 	}
@@ -155,15 +170,22 @@ func (tx *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 
 // SendBatch runs the batch's statements in one packet. The caller must close the results before the next statement.
 func (tx *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	ctx, o, before := tx.trace(ctx, OpBatch, "")
 	calls, err := batchCalls(ctx, b)
 	if err != nil || len(calls) == 0 {
+		o.end(tx.since(before), err)
 		return &batchResults{batch: b, err: err, closed: true}
 	}
 	ex, err := tx.start(ctx, calls)
 	if err != nil {
+		o.end(tx.since(before), err)
 		return &batchResults{batch: b, err: err, closed: true}
 	}
-	return &batchResults{batch: b, ex: ex, end: func(err error) error { return tx.end(ex, err) }}
+	return &batchResults{batch: b, ex: ex, end: func(err error) error {
+		err = tx.end(ex, err)
+		o.end(tx.since(before), err)
+		return err
+	}}
 }
 
 // Savepoint runs fn under a savepoint. When fn returns an error or panics, what it did is undone, the transaction is as
@@ -266,7 +288,7 @@ func (tx *Tx) start(ctx context.Context, calls []call) (ex *exchange, err error)
 		ex, _, err = tx.s.start(ctx, nil, tx.schema, calls)
 		return ex, typed(tx.status(err))
 	}
-	err = tx.place(ctx, func(rt *route) error {
+	tx.way, err = tx.place(ctx, func(rt *route) error {
 		conn, err := tx.get(ctx, rt)
 		if err != nil {
 			return err

@@ -92,6 +92,7 @@ if [ -z "${LANDLORD_TEST_IMAGE:-}" ]; then
 	fi
 	export LANDLORD_TEST_IMAGE=$image
 fi
+scripts/ensure-pgbouncer.sh
 say "testing with image $LANDLORD_TEST_IMAGE"
 [ $# -gt 0 ] || set -- ./...
 LANDLORD_TEST_DSN='' LANDLORD_TEST_DOCKER=must go test -timeout 15m "$@"

@@ -66,6 +66,7 @@ from_debian() { # major
 	installed "$1"
 }
 
+scripts/ensure-pgbouncer.sh
 args=("$@")
 [ $# -gt 0 ] || args=(./...)
 

@@ -84,6 +84,8 @@ func (a *app) tenantPsql(ctx context.Context, w whose, commands []string) error 
 // knock enters the tenant once, so that whoever is refused learns why, and returns what makes the SQL that enters it again
 // from the server process pid.
 func knock(ctx context.Context, cfg *pgx.ConnConfig, route placement.Route, ring isolation.Keyring) (enter func(pid uint32) string, err error) {
+	cfg = cfg.Copy()
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec // prepares nothing, for there may be a pooler
 	err = with(ctx, cfg, func(conn *pgx.Conn) error {
 		id, err := isolation.ReadIdentity(ctx, conn)
 		if err != nil {

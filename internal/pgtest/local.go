@@ -62,4 +62,14 @@ func OwnServer(t testing.TB) *pglocal.Server {
 	return s
 }
 
+// Describe says how to reach a server of one's own.
+func Describe(t testing.TB, s *pglocal.Server) Info {
+	t.Helper()
+	info, err := describe(t.Context(), s.DSN(), "local")
+	if err != nil {
+		t.Fatalf("pgtest: describe the test's own server: %v", err)
+	}
+	return info
+}
+
 func random() string { return strings.ToLower(rand.Text()[:12]) }

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/landlord-go/landlord/internal/pglocal"
 	"github.com/landlord-go/landlord/internal/pgtest"
 	"github.com/landlord-go/landlord/isolation"
 	"github.com/landlord-go/landlord/migrate"
@@ -31,6 +32,8 @@ type Options struct {
 	Mode   isolation.Mode
 	// Clusters to build; empty: "a" and "b".
 	Clusters []string
+	// Own, if not nil, is the clusters' server, of this test alone, which may fail. The catalog stays on the tests' own.
+	Own *pglocal.Server
 	// Endpoint, if not nil, changes how routers reach a cluster, to put a proxy between.
 	Endpoint func(cluster, host string, port int) (string, int)
 }
@@ -60,6 +63,9 @@ func New(t testing.TB, opts Options) *House {
 	}
 	ctx := t.Context()
 	server := pgtest.Server(t)
+	if opts.Own != nil {
+		server = pgtest.Describe(t, opts.Own)
+	}
 	key, err := isolation.NewKey(1)
 	require.NoError(t, err)
 	h := &House{
@@ -86,7 +92,7 @@ func New(t testing.TB, opts Options) *House {
 			SharedDatabase: "shared_" + name + "_" + tag,
 			Operator:       secret(t, dir, name+".operator", server.DSN),
 			// Roles belong to the server, which tests share: so do their passwords.
-			App: secret(t, dir, name+".app", "secret of the tests' application"), Admin: secret(t, dir, name+".admin", "secret of the tests' admin"),
+			App: secret(t, dir, name+".app", appSecret), Admin: secret(t, dir, name+".admin", adminSecret),
 		}
 		require.NoError(t, h.Catalog.AddCluster(ctx, c))
 		t.Cleanup(func() { h.drop(t, c.SharedDatabase) })

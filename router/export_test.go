@@ -1,0 +1,29 @@
+package router
+
+import (
+	"context"
+	"time"
+
+	"github.com/landlord-go/landlord/placement"
+	"github.com/landlord-go/landlord/tenant"
+)
+
+// Counter returns what the router does for its statistics and tracer when a call of a tenant has gone to a cluster and has
+// taken so long.
+func (r *Router) Counter(cluster string) func(ctx context.Context, id tenant.ID, took time.Duration) {
+	w := way{route: &route{
+		target: &target{cluster: placement.Cluster{Name: cluster}}, model: placement.ModelShared,
+		series: r.stats.series(cluster, placement.ModelShared),
+	}}
+	return func(ctx context.Context, id tenant.ID, took time.Duration) {
+		_, o := r.observe(ctx, Call{Op: OpExec, Tenant: id, Verb: "select"})
+		o.started -= took
+		o.end(w, nil)
+	}
+}
+
+// Resolve looks up where a tenant lives, and no more.
+func (r *Router) Resolve(ctx context.Context, id tenant.ID) error {
+	_, err := r.cache.resolve(ctx, id)
+	return err
+}
