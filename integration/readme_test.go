@@ -10,18 +10,29 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTheExampleOfTheReadmeCompiles(t *testing.T) {
+func TestTheExamplesOfThePagesCompile(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile(filepath.Join(root(), "README.md"))
-	require.NoError(t, err)
-	example := regexp.MustCompile("(?s)```go\n(.*?)```").FindSubmatch(readme)
-	require.NotNil(t, example, "README.md has no Go example")
+	for page, shown := range map[string]string{"README.md": "serve", "docs/observability.md": "observed"} {
+		t.Run(page, func(t *testing.T) {
+			t.Parallel()
+			compile(t, page, shown)
+		})
+	}
+}
 
-	dir, err := os.MkdirTemp(filepath.Join(root(), "integration"), "readme-") // inside the module, to import it
+// compile vets the first Go example of a page, which is a file without main that declares the function shown.
+func compile(t *testing.T, page, shown string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root(), page))
+	require.NoError(t, err)
+	example := regexp.MustCompile("(?s)```go\n(.*?)```").FindSubmatch(text)
+	require.NotNil(t, example, "%s has no Go example", page)
+
+	dir, err := os.MkdirTemp(filepath.Join(root(), "integration"), "page-") // inside the module, to import it
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	file := filepath.Join(dir, "main.go")
-	require.NoError(t, os.WriteFile(file, append(example[1], "\nfunc main() { _ = serve }\n"...), 0o600))
+	require.NoError(t, os.WriteFile(file, append(example[1], "\nfunc main() { _ = "+shown+" }\n"...), 0o600))
 	cmd := exec.CommandContext(t.Context(), "go", "vet", file)
 	cmd.Dir = root()
 	out, err := cmd.CombinedOutput()
