@@ -51,9 +51,14 @@ fmt: $(LINT) ## format the code (gofumpt, goimports)
 vet: ## run go vet
 	go vet ./...
 
+# Flags of landlord bench, such as "--mode sealed --for 20s".
+BENCH_FLAGS :=
+
 .PHONY: bench
-bench: postgres ## run the benchmarks
-	go test -run '^$$' -bench . -benchmem ./...
+bench: build postgres ## time the router against plain pgx on local servers, and run the benchmarks and tests of scale
+	bin/landlord bench --local $(BENCH_FLAGS)
+	go test -run '^$$' -bench . ./router ./pools
+	LANDLORD_SCALE=full go test -timeout 60m -v -run 'ManyDedicated|MemoryIsBounded|FaultsUnderLoad' ./router
 
 .PHONY: clean
 clean: ## remove what was built here

@@ -93,6 +93,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newClusterCmd(a),
 		newTenantCmd(a),
 		newDoctorCmd(a),
+		newBenchCmd(a),
 		newVersionCmd(a),
 	)
 	root.Long = `landlord places tenants on PostgreSQL servers, in shared tables, schemas or databases of their own.

@@ -1,16 +1,17 @@
-// Package faultnet puts a breakable network between a test's client and its server.
+// Package faultnet puts a breakable network between a client and its server, for tests and benchmarks.
 //
-// A Proxy passes bytes in both directions, in order and unchanged, until a test cuts it, silences it or slows it
-// down. Bytes that are held back are not lost, as in a network that comes back in time. It knows nothing of the
-// protocol spoken through it.
+// A Proxy passes bytes in both directions, in order and unchanged, until it is told to cut them off, to hold them back
+// or to slow them down. Bytes that are held back are not lost, as in a network that comes back in time. It knows nothing
+// of the protocol spoken through it. How much longer a round trip takes than the delays asked for, whoever times
+// something through it has to measure.
 package faultnet
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"sync"
-	"testing"
 	"time"
 )
 
@@ -28,12 +29,11 @@ type Proxy struct {
 	changed chan struct{} // closed and replaced at each change of held
 }
 
-// New starts a proxy before target (host:port). It is closed when the test ends.
-func New(t testing.TB, target string) *Proxy {
-	t.Helper()
+// Listen starts a proxy before target (host:port). The caller closes it.
+func Listen(target string) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatalf("faultnet: listen: %v", err)
+		return nil, fmt.Errorf("faultnet: listen: %w", err)
 	}
 	p := &Proxy{
 		target:   target,
@@ -42,6 +42,23 @@ func New(t testing.TB, target string) *Proxy {
 		changed:  make(chan struct{}),
 	}
 	p.work.Go(p.accept)
+	return p, nil
+}
+
+// test is what New uses of a testing.TB. It keeps package testing out of programs that listen outside tests.
+type test interface {
+	Helper()
+	Fatal(args ...any)
+	Cleanup(fn func())
+}
+
+// New starts a proxy before target (host:port) that is closed when the test ends.
+func New(t test, target string) *Proxy {
+	t.Helper()
+	p, err := Listen(target)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(p.Close)
 	return p
 }

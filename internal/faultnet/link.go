@@ -14,6 +14,10 @@ const (
 	chunks      = 64 // under way in one direction, before the sender is made to wait
 )
 
+// timerError is how much later than asked for a timer may fire, so the end of a delay is slept through instead. An idle
+// Go program on Linux waits for its timers in whole milliseconds.
+const timerError = 3 * time.Millisecond
+
 type direction int
 
 const (
@@ -102,12 +106,17 @@ func (p *Proxy) write(l *link, d direction, to net.Conn, queue <-chan chunk) {
 
 // await returns when a chunk due then may pass; false means that the link broke first.
 func (p *Proxy) await(l *link, d direction, due time.Time) bool {
-	late := time.NewTimer(time.Until(due))
-	defer late.Stop()
-	select {
-	case <-late.C:
-	case <-l.broken:
-		return false
+	if left := time.Until(due); left > timerError {
+		late := time.NewTimer(left - timerError)
+		defer late.Stop()
+		select {
+		case <-late.C:
+		case <-l.broken:
+			return false
+		}
+	}
+	for left := time.Until(due); left > 0; left = time.Until(due) {
+		sleep(left)
 	}
 	for {
 		held, _, changed := p.state(d)
