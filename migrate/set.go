@@ -39,6 +39,10 @@ type Migration struct {
 	// them may hold several SQL statements, since goose ends a statement at a line's last semicolon.
 	Statements []string
 
+	Phase   Phase
+	Scope   Scope
+	Waivers []Waiver // rules of the linter that the file may break
+
 	// NoTransaction says that the file is marked NO TRANSACTION.
 	NoTransaction bool
 
@@ -98,7 +102,7 @@ func (s *Set) Versions() []int64 {
 	return versions
 }
 
-// list reads which migrations there are and what they weigh; it does not look into them.
+// list reads which migrations there are, what they weigh and what they say of themselves.
 func list(fsys fs.FS) ([]Migration, error) {
 	entries, err := fs.ReadDir(fsys, ".")
 	if err != nil {
@@ -123,8 +127,15 @@ func list(fsys fs.FS) ([]Migration, error) {
 		if err != nil {
 			return nil, err
 		}
+		h, err := readHeader(string(text))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
 		sum := sha256.Sum256(text)
-		files = append(files, Migration{Version: version, File: name, Checksum: hex.EncodeToString(sum[:])})
+		files = append(files, Migration{
+			Version: version, File: name, Checksum: hex.EncodeToString(sum[:]),
+			Phase: h.phase, Scope: h.scope, Waivers: h.waivers,
+		})
 	}
 	slices.SortFunc(files, func(a, b Migration) int { return cmp.Compare(a.Version, b.Version) })
 	return files, nil
