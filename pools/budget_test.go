@@ -166,6 +166,37 @@ func TestTheConnectionIdleLongestMakesRoomAndNoneInUse(t *testing.T) {
 	d.Release()
 }
 
+// Two pools take turns on one connection. Closing it for each caller costs more than letting those of one pool go first, as
+// long as nobody waits for long.
+func TestAConnectionServesItsPoolsCallersBeforeItIsClosedForOthers(t *testing.T) {
+	t.Parallel()
+	const callers = 40
+	b, _, req := newFakeBench(t, pools.Config{MaxConns: 1, AcquireTimeout: time.Minute})
+	evicted := func(waitFirst time.Duration) int64 {
+		held := b.acquire(t, req)
+		before := b.stats(t).Evicted
+		var work sync.WaitGroup
+		for i := range callers {
+			mine := req
+			mine.Pool, mine.Client = []string{"pool", "other"}[i%2], strconv.Itoa(i)
+			work.Go(func() {
+				conn, err := b.Acquire(t.Context(), mine)
+				if assertNoError(t, err) {
+					conn.Release()
+				}
+			})
+		}
+		eventually(t, func() bool { return b.stats(t).Waiting == callers })
+		time.Sleep(waitFirst)
+		held.Release()
+		work.Wait()
+		return b.stats(t).Evicted - before
+	}
+	patient, impatient := evicted(0), evicted(60*time.Millisecond)
+	require.Greater(t, impatient, int64(callers/4), "strictly by turns")
+	require.Less(t, patient, impatient)
+}
+
 func TestALimitThatFallsClosesWhatIsIdleAndLaterTheRest(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, pools.Config{MaxConns: 4, AcquireTimeout: time.Minute})

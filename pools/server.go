@@ -14,6 +14,10 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
+// patience is how long a caller lets others go first for whom no connection has to be closed: about what making one takes
+// on a busy server, so that a wait at most doubles.
+const patience = 50 * time.Millisecond
+
 // server is one server's connections. Whatever changes what may happen next ends with dispatch.
 type server struct {
 	cfg     Config
@@ -143,7 +147,7 @@ func (s *server) exhausted(c *client) error {
 // dispatch gives out what there is, to whose turn it is, until nothing is left or nobody waits.
 func (s *server) dispatch() {
 	for len(s.turns) > 0 {
-		w := s.turns[0].queue[0]
+		w := s.next()
 		p := w.pool
 		l := s.pick(p, bucketOf(w.req.Affinity))
 		var instead *link
@@ -180,6 +184,25 @@ func (s *server) dispatch() {
 		p.size++
 		s.work.Go(func() { s.make(w, instead) })
 	}
+}
+
+// next returns the waiter whose turn it is. Where a connection of another pool would have to be closed for it, one whose
+// pool has an idle connection goes first, if its client has no more connections and the wait is not long yet: closing and
+// making connections costs all of them more than the wait.
+func (s *server) next() *waiter {
+	first := s.turns[0]
+	w := first.queue[0]
+	if s.open < s.limit || s.idle.Len() == 0 || len(w.pool.idle) > 0 || time.Since(w.since) > patience {
+		return w
+	}
+	quick := w
+	for _, c := range s.turns {
+		o := c.queue[0]
+		if c.held == first.held && len(o.pool.idle) > 0 && (quick == w || o.turn < quick.turn) {
+			quick = o
+		}
+	}
+	return quick
 }
 
 // unqueue takes w out of its client's queue.

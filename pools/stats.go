@@ -39,17 +39,18 @@ func (p *Pools) Stats() []Stats {
 
 // Demand is what a server's callers need.
 type Demand struct {
-	Server string
-	Limit  int // connections that there may be
-	Open   int // connections that are there, being made or being closed
-	Peak   int // most callers, with a connection or waiting, since the last call of Demands
+	Server  string
+	Limit   int // connections that there may be
+	Open    int // connections that are there, being made or being closed
+	Waiting int // callers that wait
+	Peak    int // most callers, with a connection or waiting, since the last call of Demands
 }
 
 // Demands returns what each server's callers have needed since the last call.
 func (p *Pools) Demands() []Demand {
 	var all []Demand
 	p.each(func(name string, s *server) {
-		all = append(all, Demand{Server: name, Limit: s.limit, Open: s.open, Peak: s.peak})
+		all = append(all, Demand{Server: name, Limit: s.limit, Open: s.open, Waiting: s.waiting, Peak: s.peak})
 		s.peak = s.inUse + s.waiting
 	})
 	return all

@@ -27,3 +27,10 @@ func (r *Router) Resolve(ctx context.Context, id tenant.ID) error {
 	_, err := r.cache.resolve(ctx, id)
 	return err
 }
+
+// Sharing tells whether Run keeps shares of the clusters' connections by now.
+func (r *Router) Sharing() bool {
+	r.shares.mu.Lock()
+	defer r.shares.mu.Unlock()
+	return r.shares.keepers > 0
+}

@@ -17,10 +17,8 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -69,16 +67,12 @@ func (c Config) Validate() error {
 
 // Router routes tenants to their homes. It is safe for concurrent use.
 type Router struct {
-	cfg   Config
-	log   *slog.Logger
-	cache *cache
-	pools *pools.Pools
-	stats *stats
-
-	process string        // this router, among those that share connections
-	sharing atomic.Bool   // Run keeps shares
-	shared  atomic.Bool   // it ever did
-	met     chan struct{} // a cluster was seen for the first time; holds one
+	cfg    Config
+	log    *slog.Logger
+	cache  *cache
+	pools  *pools.Pools
+	stats  *stats
+	shares *shares
 }
 
 // New returns a router. It connects to nothing yet and starts nothing; Run keeps its placements fresh.
@@ -112,9 +106,9 @@ func New(cfg Config) (*Router, error) {
 	}
 	r := &Router{
 		cfg: cfg, log: cfg.Logger, cache: c, pools: p, stats: s,
-		process: uuid.NewString(), met: make(chan struct{}, 1),
+		shares: newShares(cfg.Catalog, p, cfg.Logger, cfg.Pools.MaxConns),
 	}
-	c.meet = r.meet
+	c.meet = r.shares.meet
 	c.connect = func(ctx context.Context, t *target) (*pgconn.PgConn, error) {
 		return r.connect(ctx, t, t.db.Login, r.openTenantSession)
 	}
@@ -127,21 +121,18 @@ func New(cfg Config) (*Router, error) {
 // Config.Pools.MaxConns connections per cluster, whatever others do.
 func (r *Router) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	r.sharing.Store(true)
-	r.shared.Store(true)
-	var shares sync.WaitGroup
-	shares.Go(func() { r.share(ctx) })
+	var work sync.WaitGroup
+	work.Go(func() { r.shares.keep(ctx) })
 	err := r.cfg.Catalog.Watch(ctx, placement.Watcher{OnChange: r.cache.invalidate, OnReset: r.cache.invalidateAll})
 	cancel()
-	shares.Wait()
-	r.sharing.Store(false)
+	work.Wait()
 	return err
 }
 
 // Close waits for every connection to come back and closes it.
 func (r *Router) Close() {
 	r.pools.Close()
-	r.releaseShares()
+	r.shares.release()
 }
 
 // Tenant returns the handle of one tenant. It does nothing yet: an unknown or missing tenant is reported when used.

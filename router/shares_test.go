@@ -37,6 +37,7 @@ func running(t *testing.T, h *testhouse.House, app string, change ...func(*route
 		cancel()
 		require.NoError(t, <-ended)
 	})
+	eventually(t, r.Sharing, "Run has begun")
 	return r
 }
 
