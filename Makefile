@@ -55,7 +55,7 @@ vet: ## run go vet
 BENCH_FLAGS :=
 
 .PHONY: bench
-bench: build postgres ## time the router against plain pgx on local servers, and run the benchmarks and tests of scale
+bench: build postgres pgbouncer ## time the router against plain pgx on local servers, and run the benchmarks and tests of scale
 	bin/landlord bench --local $(BENCH_FLAGS)
 	go test -run '^$$' -bench . ./router ./pools
 	LANDLORD_SCALE=full go test -timeout 60m -v -run 'ManyDedicated|MemoryIsBounded|FaultsUnderLoad' ./router

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure, for the tests, that PgBouncer is on this machine. As root on Debian it installs Debian's package, without
 # starting its service, and says so. Elsewhere the tests that need it are skipped, and say what to install
-# (LANDLORD_REQUIRE_PGBOUNCER=1 makes them fail instead). The places are those that internal/pgtest looks in.
+# (LANDLORD_REQUIRE_PGBOUNCER=1 makes them fail instead). The places are those that internal/pglocal looks in.
 set -euo pipefail
 
 [ -z "${LANDLORD_PGBOUNCER:-}" ] || exit 0

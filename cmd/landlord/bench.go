@@ -42,14 +42,17 @@ func newBenchCmd(a *app) *cobra.Command {
 		Long: `Time one statement, and a transaction of three, through the router and through plain pgx over the same network,
 side by side: every way has its turn in every round, so that what disturbs the machine disturbs all of them.
 The plain side uses the operator's login, which row-level security does not hold up, on a connection of its
-own. "Four calls" is what the router replaces: begin, set_config, the statement, commit.
+own, by the cluster's endpoint. Where the endpoint leads to a pooler, such as PgBouncer, only the router goes
+through it: the plain side takes the operator's own way, to the server, and the result says so.
+"Four calls" is what the router replaces: begin, set_config, the statement, commit.
 
 By default the statement touches no table, and the tenants are the first active one of each model. Your own
 statement must only read. In a shared home the operator sees the rows of all tenants: give the plain side
 with --raw-sql the filter that a careful application would write; its $1 is the tenant's id.
 
 With --local it needs no installation: it starts local servers in each mode, with 100,000 rows of 200 tenants
-in a shared table, and takes them away again. The result is Markdown, or JSON.`,
+in a shared table, and takes them away again. If PgBouncer is on the machine (PATH, /usr/sbin or
+LANDLORD_PGBOUNCER), both sides are timed through it too. The result is Markdown, or JSON.`,
 		Example: `  landlord bench --local
   landlord bench --tenant acme --sql 'select * from orders where id = $1' --arg 7 \
       --raw-sql 'select * from orders where tenant_id = $1 and id = $2'
@@ -110,7 +113,7 @@ func (f benchFlags) check() error {
 }
 
 // bench times tenants of the configured installation.
-func (a *app) bench(ctx context.Context, f benchFlags) error {
+func (a *app) bench(ctx context.Context, f benchFlags) (err error) {
 	h, err := a.house(ctx, nil)
 	if err != nil {
 		return err
@@ -125,7 +128,7 @@ func (a *app) bench(ctx context.Context, f benchFlags) error {
 		return err
 	}
 	nets := benchNets(f.delay)
-	defer nets.close()
+	defer func() { err = errors.Join(err, nets.close()) }()
 	report := newBenchReport(f.length)
 	for _, t := range tenants {
 		s, err := h.benchSubject(ctx, t, keys)
@@ -134,6 +137,9 @@ func (a *app) bench(ctx context.Context, f benchFlags) error {
 		}
 		s.readOnly = true
 		s.statement(f.sql, f.rawSQL, f.args)
+		if err := s.findPooler(ctx); err != nil {
+			return fmt.Errorf("bench tenant %s: %w", t.Slug, err)
+		}
 		if err := s.tryReadOnly(ctx); err != nil {
 			return fmt.Errorf("bench tenant %s: %w", t.Slug, err)
 		}

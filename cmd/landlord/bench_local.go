@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/landlord-go/landlord/internal/pairs"
+	"github.com/landlord-go/landlord/internal/pglocal"
 	"github.com/landlord-go/landlord/isolation"
 	"github.com/landlord-go/landlord/placement"
 	"github.com/landlord-go/landlord/pools"
@@ -23,9 +24,10 @@ const (
 	benchSchemas    = 50
 	benchClients    = 8 // at once, where a whole pool is timed
 
-	// As an application writes it for the router, and with the filter that it must not forget without one.
+	// As an application writes it for the router, and with the schema, which a pooler would not keep for it, and the filter
+	// that it must not forget without one.
 	benchSQL    = "select name from customers where email = $1"
-	benchRawSQL = "select name from customers where tenant_id = $1 and email = $2"
+	benchRawSQL = "select name from %s where tenant_id = $1 and email = $2"
 	benchEmail  = "customer250@example.com"
 )
 
@@ -34,9 +36,14 @@ func (a *app) benchLocal(ctx context.Context, f benchFlags) error {
 	if len(f.modes) == 0 {
 		f.modes = []string{string(isolation.Sealed), string(isolation.SealedMAC), string(isolation.Locked), string(isolation.Plain)}
 	}
+	_, err := pglocal.FindBouncer()
+	if err != nil {
+		a.progress("the network through PgBouncer is left out: %v", err)
+	}
+	pooled := err == nil
 	report := newBenchReport(f.length)
 	for i, mode := range f.modes {
-		sections, err := a.benchMode(ctx, f, isolation.Mode(mode), i == 0)
+		sections, err := a.benchMode(ctx, f, isolation.Mode(mode), pooled, i == 0)
 		if err != nil {
 			return fmt.Errorf("bench mode %s: %w", mode, err)
 		}
@@ -45,8 +52,9 @@ func (a *app) benchLocal(ctx context.Context, f benchFlags) error {
 	return a.show(report, report.write)
 }
 
-// benchMode times a tenant of each model in an installation of this mode, and with schemas many schema homes too.
-func (a *app) benchMode(ctx context.Context, f benchFlags, mode isolation.Mode, schemas bool) (sections []benchSection, err error) {
+// benchMode times a tenant of each model in an installation of this mode; with pooled also through PgBouncer, and with
+// schemas many schema homes too.
+func (a *app) benchMode(ctx context.Context, f benchFlags, mode isolation.Mode, pooled, schemas bool) (sections []benchSection, err error) {
 	d, release, err := a.claimDemoFolder(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for local servers: %w", err)
@@ -76,9 +84,11 @@ func (a *app) benchMode(ctx context.Context, f benchFlags, mode isolation.Mode, 
 	if err != nil {
 		return nil, err
 	}
-	nets := benchNets(f.delay)
-	defer nets.close()
-	nets[0].name = "loopback"
+	nets, err := d.benchNets(ctx, f.delay, pooled)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, nets.close()) }()
 	for _, model := range []placement.Model{placement.ModelShared, placement.ModelSchema, placement.ModelDatabase} {
 		t, err := h.benchAdd(ctx, "bench-"+string(model), model)
 		if err != nil {
@@ -88,7 +98,7 @@ func (a *app) benchMode(ctx context.Context, f benchFlags, mode isolation.Mode, 
 		if err != nil {
 			return nil, err
 		}
-		s.statement(benchSQL, benchRawSQL, []string{benchEmail})
+		s.statement(benchSQL, fmt.Sprintf(benchRawSQL, customersOf(t)), []string{benchEmail})
 		for _, n := range nets {
 			a.progress("mode %s, model %s, network %s", mode, model, n.name)
 			section, err := s.time(ctx, n, f.length)
@@ -108,6 +118,24 @@ func (a *app) benchMode(ctx context.Context, f benchFlags, mode isolation.Mode, 
 	return sections, nil
 }
 
+// benchNets are the networks to the local server on which the sample tenants live.
+func (d devEnv) benchNets(ctx context.Context, delay time.Duration, pooled bool) (benchNetList, error) {
+	nets := benchNets(delay)
+	nets[0].name = "loopback"
+	if !pooled {
+		return nets, nil
+	}
+	server, err := pglocal.Open(d.server(devServers[0]))
+	if err != nil {
+		return nil, err
+	}
+	n, err := pooledNet(ctx, server.DSN())
+	if err != nil {
+		return nil, err
+	}
+	return append(nets, n), nil
+}
+
 // benchAdd brings a tenant in, with rows; a shared one among many neighbours.
 func (h *house) benchAdd(ctx context.Context, slug string, model placement.Model) (t placement.Tenant, err error) {
 	id, err := tenant.UUID.New()
@@ -125,7 +153,7 @@ func (h *house) benchAdd(ctx context.Context, slug string, model placement.Model
 	if model == placement.ModelShared {
 		neighbours = benchNeighbours
 	}
-	customers := pgx.Identifier{t.Home.Schema, "customers"}.Sanitize()
+	customers := customersOf(t)
 	fill := fmt.Sprintf(`
 insert into %s (tenant_id, email, name)
 select t.id, 'customer' || n || '@example.com', 'customer ' || n
@@ -138,6 +166,11 @@ select t.id, 'customer' || n || '@example.com', 'customer ' || n
 		return err
 	})
 	return t, err
+}
+
+// customersOf is the table that is timed, as somebody without a router names it.
+func customersOf(t placement.Tenant) string {
+	return pgx.Identifier{t.Home.Schema, "customers"}.Sanitize()
 }
 
 // benchSchemas times many schema homes visited in turn against one that is visited always, with the same connections.

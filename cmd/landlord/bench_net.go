@@ -12,12 +12,14 @@ import (
 
 	"github.com/landlord-go/landlord/internal/faultnet"
 	"github.com/landlord-go/landlord/internal/pairs"
+	"github.com/landlord-go/landlord/internal/pglocal"
 )
 
-// benchNet is a network to the servers: theirs, or the same with a longer way.
+// benchNet is a network to the servers: theirs, the same with a longer way, or one on which a pooler is in between.
 type benchNet struct {
-	name  string
-	added time.Duration // to a round trip; 0: none
+	name   string
+	added  time.Duration    // to a round trip; 0: none
+	pooler *pglocal.Bouncer // where every way leads; nil: to the servers
 
 	mu      sync.Mutex // guards what follows
 	delay   time.Duration
@@ -37,21 +39,40 @@ func benchNets(added time.Duration) benchNetList {
 	return nets
 }
 
-func (l benchNetList) close() {
+// benchPoolSize is how many backends a login of the pooled network has in each database: more than are needed at once.
+const benchPoolSize = 4
+
+// pooledNet is the network on which a PgBouncer of its own stands before a server, to which all tenants' homes belong.
+func pooledNet(ctx context.Context, server string) (*benchNet, error) {
+	b, err := pglocal.StartBouncer(ctx, pglocal.BouncerConfig{Server: server, PoolSize: benchPoolSize})
+	if err != nil {
+		return nil, err
+	}
+	return &benchNet{name: "through " + b.Version, pooler: b}, nil
+}
+
+func (l benchNetList) close() (err error) {
 	for _, n := range l {
+		if n.pooler != nil {
+			err = errors.Join(err, n.pooler.Close())
+		}
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		for _, p := range n.proxies {
 			p.Close()
 		}
 	}
+	return err
 }
 
 // dial connects to a server.
 func (n *benchNet) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	var d net.Dialer
-	if n == nil || n.added == 0 {
+	switch {
+	case n == nil || n.added == 0 && n.pooler == nil:
 		return d.DialContext(ctx, network, addr)
+	case n.pooler != nil:
+		return d.DialContext(ctx, "tcp", n.pooler.Addr())
 	}
 	if network == "unix" {
 		return nil, errors.New("only TCP can be delayed, and the endpoint is a socket: leave out --delay")

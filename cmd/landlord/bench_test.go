@@ -1,10 +1,16 @@
 package main_test
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/landlord-go/landlord/internal/pglocal"
+	"github.com/landlord-go/landlord/internal/pgtest"
 )
 
 type benchReport struct {
@@ -59,20 +65,56 @@ func TestALocalBenchTimesEveryModelAndTakesItsServersAway(t *testing.T) {
 	for _, fact := range []string{"cpu", "cores", "kernel", "go", "pgx"} {
 		require.NotEmpty(t, report.Machine[fact], fact)
 	}
-	var models []string
+	models := map[string][]string{}
 	for _, section := range report.Sections {
 		require.Equal(t, "plain", section.Mode)
 		require.NotEmpty(t, section.PostgreSQL)
-		models = append(models, section.Model)
+		network, _, _ := strings.Cut(section.Network, " PgBouncer") // its version follows
+		models[network] = append(models[network], section.Model)
+		if section.Tenant == "" {
+			require.Len(t, section.against(t), 2)
+		} else {
+			require.Equal(t, benchPairs, section.against(t))
+		}
 	}
-	require.Equal(t, []string{"shared", "schema", "database", "50 schemas in turn"}, models)
-	for _, section := range report.Sections[:3] {
-		require.Equal(t, benchPairs, section.against(t))
-	}
-	require.Len(t, report.Sections[3].against(t), 2)
+	require.Equal(t, []string{"shared", "schema", "database", "50 schemas in turn"}, models["loopback"])
 	left, err := filepath.Glob(filepath.Join(s.dir, "*"))
 	require.NoError(t, err)
 	require.Empty(t, left)
+	t.Run("through PgBouncer too", func(t *testing.T) {
+		pgtest.NeedBouncer(t)
+		require.Equal(t, []string{"shared", "schema", "database"}, models["through"])
+	})
+}
+
+func TestALocalBenchSaysWhatIsMissingForPgBouncer(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.env = []string{"TMPDIR=" + s.dir, pglocal.BouncerEnv + "=" + s.dir + "/none", pglocal.BinEnv + "=" + s.dir} // nor is there a server
+	r := s.run("bench", "--local")
+	require.Equal(t, 1, r.status)
+	require.Contains(t, r.stderr, "the network through PgBouncer is left out: ")
+	require.Contains(t, r.stderr, "apt-get install pgbouncer")
+}
+
+func TestABenchGoesPastOnesOwnPoolerOnThePlainSide(t *testing.T) {
+	t.Parallel()
+	pgtest.NeedBouncer(t)
+	s := newShop(t)
+	devUp(t, s)
+	s.ok("init")
+	s.ok("tenant", "add", "acme", "--model", "schema", "--cluster", "a")
+	operator, err := os.ReadFile(filepath.Join(s.dir, ".landlord", "secrets", "a.operator.dsn"))
+	require.NoError(t, err)
+	b := pgtest.PgBouncer(t, pgtest.Info{DSN: strings.TrimSpace(string(operator))}, pglocal.BouncerConfig{PoolSize: 2})
+	s.ok("cluster", "set", "a", "--endpoint", fmt.Sprintf("host=%s port=%d sslmode=disable", b.Host, b.Port))
+
+	report := parse[benchReport](t, s.ok("bench", "--tenant", "acme", "--for", "50ms", "--delay", "1ms", "--json", "--sql", "select count(*) from customers"))
+	require.Len(t, report.Sections, 2)
+	for _, section := range report.Sections {
+		require.Contains(t, section.Network, "landlord through a pooler, pgx without it")
+		require.Equal(t, benchPairs, section.against(t))
+	}
 }
 
 func TestABenchTimesOnesOwnStatementIfItOnlyReads(t *testing.T) {

@@ -39,6 +39,7 @@ type benchSubject struct {
 	rawSQL   string
 	rawArgs  []any
 	readOnly bool
+	pooled   bool // the endpoint leads to a pooler, which somebody without a router goes past
 }
 
 // time times every way over a network.
@@ -46,6 +47,9 @@ func (s *benchSubject) time(ctx context.Context, n *benchNet, length time.Durati
 	section = benchSection{
 		Mode: s.route.Database.Mode, Model: string(s.route.Model), Tenant: string(s.route.Slug), Network: n.name,
 		AskedUS: microseconds(n.added),
+	}
+	if s.pooled {
+		section.Network += ", landlord through a pooler, pgx without it"
 	}
 	cfg := s.router
 	cfg.Dial = n.dial
@@ -115,18 +119,26 @@ func (s *benchSubject) ways(conn *pgx.Conn, db *router.DB) []pairs.Way {
 	}
 }
 
-// rawConfig is how somebody without a router reaches the home: by the same way, as the operator.
+// rawConfig is how somebody without a router reaches the home: by the same way, as the operator. Past a pooler of the user's,
+// which may not know the operator, it is the operator's own way.
 func (s *benchSubject) rawConfig(n *benchNet) (*pgx.ConnConfig, error) {
-	cfg, err := s.route.Cluster.LoginConfig(s.route.Database.Login, s.route.Home.Database)
+	cfg, err := s.route.Cluster.OperatorConfig(s.route.Home.Database)
 	if err != nil {
 		return nil, err
 	}
-	operator, err := s.route.Cluster.OperatorConfig("")
-	if err != nil {
-		return nil, err
+	if !s.pooled {
+		operator := cfg
+		if cfg, err = s.route.Cluster.LoginConfig(s.route.Database.Login, s.route.Home.Database); err != nil {
+			return nil, err
+		}
+		cfg.User, cfg.Password = operator.User, operator.Password
 	}
-	cfg.User, cfg.Password = operator.User, operator.Password
 	cfg.DialFunc = n.dial
+	if n != nil && n.pooler != nil {
+		// It takes no settings of a session, and before version 1.21 it loses prepared statements.
+		cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
+		return cfg, nil
+	}
 	if s.route.Home.Schema != isolation.SharedSchema {
 		cfg.RuntimeParams["search_path"] = pgx.Identifier{s.route.Home.Schema}.Sanitize() + ", extensions"
 	}
@@ -134,6 +146,20 @@ func (s *benchSubject) rawConfig(n *benchNet) (*pgx.ConnConfig, error) {
 		cfg.RuntimeParams["default_transaction_read_only"] = "on"
 	}
 	return cfg, nil
+}
+
+// findPooler finds out, as a router does, whether the endpoint leads to a pooler.
+func (s *benchSubject) findPooler(ctx context.Context) error {
+	cfg, err := s.route.Cluster.LoginConfig(s.route.Database.Login, s.route.Home.Database)
+	if err != nil {
+		return err
+	}
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
+	return with(ctx, cfg, func(conn *pgx.Conn) error {
+		id, err := isolation.ReadIdentity(ctx, conn)
+		s.pooled = id.PID != conn.PgConn().PID()
+		return err
+	})
 }
 
 func timeWays(ctx context.Context, length time.Duration, ways []pairs.Way) ([]benchWay, error) {

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/landlord-go/landlord/internal/pglocal"
 )
 
 // binary is the program under test, built once.
@@ -61,7 +63,8 @@ func (s *shop) command(args ...string) *exec.Cmd {
 	cmd.Dir = s.dir
 	// What is configured around the tests is not part of them.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool {
-		return strings.HasPrefix(kv, "LANDLORD_") && !strings.HasPrefix(kv, "LANDLORD_PG_BIN=")
+		return strings.HasPrefix(kv, "LANDLORD_") && !strings.HasPrefix(kv, pglocal.BinEnv+"=") &&
+			!strings.HasPrefix(kv, pglocal.BouncerEnv+"=")
 	})
 	cmd.Env = append(cmd.Env, s.env...)
 	return cmd

@@ -41,6 +41,17 @@ func folder(ctx context.Context, a account, dir, name string) (string, error) {
 	return base, nil
 }
 
+// removeFolder deletes what folder made in dir.
+func removeFolder(dir, base string) error {
+	if err := os.RemoveAll(base); err != nil {
+		return err
+	}
+	if aside := filepath.Dir(base); aside == fallbackPath(dir) {
+		_ = os.Remove(aside) // fails, rightly, while others are in it
+	}
+	return nil
+}
+
 // existing finds the folder that an earlier call of folder made.
 func existing(a account, dir, name string) (string, error) {
 	candidates := []string{filepath.Join(dir, name)}

@@ -20,7 +20,7 @@ import (
 // and after a crash the old server's last processes keep the data folder for a moment.
 const starts = 16
 
-var errExited = errors.New("the server exited")
+var errExited = errors.New("it exited")
 
 // process is a program that ends with this one. It runs under a shell that reads from a pipe whose other end only
 // this process has: when this process is gone, however it went, the kernel closes the pipe, the shell sees the end
@@ -33,7 +33,8 @@ type process struct {
 }
 
 // guardScript gets the signal that ends the program, the log and two folders as arguments, then the program. The inner
-// shell waits for the end of input; the outer one is the program's parent, so that the pid cannot have become another's.
+// shell waits for the end of input, and from then on is not to be stopped; the outer one is the program's parent, so that
+// the pid cannot have become another's.
 const guardScript = `
 signal=$1 log=$2 dir=$3 socket=$4
 shift 4
@@ -42,6 +43,7 @@ exec 3<&0 </dev/null
 program=$!
 (
 	read -r _ <&3
+	trap '' TERM
 	kill -s "$signal" "$program" 2>/dev/null
 	exit 0
 ) &
@@ -55,13 +57,17 @@ exit "$status"
 `
 
 func (s *Server) guarded(signal, program string, args ...string) (*process, error) {
+	return s.account.guarded(signal, s.LogFile, [2]string{s.Dir, s.SocketDir}, program, args...)
+}
+
+func (a account) guarded(signal, log string, folders [2]string, program string, args ...string) (*process, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	// The guard outlives every context: it ends with this process, or when the program does.
-	cmd := s.account.command(context.Background(), "/bin/sh",
-		append([]string{"-c", guardScript, "sh", signal, s.LogFile, s.Dir, s.SocketDir, program}, args...)...)
+	cmd := a.command(context.Background(), "/bin/sh",
+		append([]string{"-c", guardScript, "sh", signal, log, folders[0], folders[1], program}, args...)...)
 	cmd.Stdin = r
 	err = cmd.Start()
 	_ = r.Close()
@@ -77,6 +83,21 @@ func (s *Server) guarded(signal, program string, args ...string) (*process, erro
 	return p, nil
 }
 
+// ready returns once ask succeeds. A program that does not come to that is ended; one that has exited by itself, which is
+// errExited, leaves its folders.
+func (p *process) ready(ctx context.Context, ask func(context.Context) error) error {
+	err := await(ctx, p.exited, ask)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errExited):
+		_ = p.leash.Close()
+		return err
+	default:
+		return errors.Join(err, p.end(context.WithoutCancel(ctx)))
+	}
+}
+
 // end kills the program, folders and all, and waits until it is gone.
 func (p *process) end(ctx context.Context) error {
 	_ = p.leash.Close()
@@ -89,7 +110,7 @@ func (p *process) wait(ctx context.Context) error {
 		_ = p.leash.Close()
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("wait until the server is down: %w", context.Cause(ctx))
+		return fmt.Errorf("wait until it has ended: %w", context.Cause(ctx))
 	}
 }
 
@@ -159,24 +180,29 @@ func (s *Server) launch(ctx context.Context, wanted, last int) error {
 	} else if err := makeFolder(ctx, s.account, s.SocketDir); err != nil {
 		return err
 	}
-	for try := range starts {
-		var err error
+	return retry(ctx, s.LogTail, func() (err error) {
 		if s.Port, err = choosePort(wanted, last); err != nil {
 			return err
 		}
-		err = s.tryLaunch(ctx)
+		last = 0
+		return s.tryLaunch(ctx)
+	})
+}
+
+// retry starts a program again as long as it exits at once.
+func retry(ctx context.Context, logTail func() string, start func() error) error {
+	for try := 1; ; try++ {
+		err := start()
 		if err == nil || !errors.Is(err, errExited) {
 			return err
 		}
-		if try == starts-1 || ctx.Err() != nil {
-			return fmt.Errorf("%w: its log ends with:\n%s", err, s.LogTail())
+		if try == starts || ctx.Err() != nil {
+			return fmt.Errorf("%w: its log ends with:\n%s", err, logTail())
 		}
-		last = 0
-		if err := pause(ctx, time.Duration(try)*25*time.Millisecond); err != nil {
+		if err := pause(ctx, time.Duration(try-1)*25*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 func (s *Server) tryLaunch(ctx context.Context) error {
@@ -200,17 +226,13 @@ func (s *Server) tryLaunch(ctx context.Context) error {
 			}
 			return errors.Join(errExited, err)
 		}
-		return s.awaitSQL(ctx, nil)
+		return await(ctx, nil, s.ask)
 	}
 	p, err := s.guarded("QUIT", s.Install.program("postgres"), "-D", s.DataDir)
 	if err != nil {
 		return err
 	}
-	if err := s.awaitSQL(ctx, p.exited); err != nil {
-		if !errors.Is(err, errExited) {
-			return errors.Join(err, p.end(context.WithoutCancel(ctx)))
-		}
-		_ = p.leash.Close()
+	if err := p.ready(ctx, s.ask); err != nil {
 		return err
 	}
 	s.proc = p

@@ -20,26 +20,41 @@ import (
 	"github.com/landlord-go/landlord/internal/pglocal"
 )
 
-// helperEnv makes the test binary start the server that it describes, say so and wait to be killed.
+// helperEnv makes the test binary start the child that it describes, say so and wait to be killed.
 const helperEnv = "LANDLORD_PGLOCAL_HELPER"
 
+// child is a server or a PgBouncer.
+type child struct {
+	Server  pglocal.Config
+	Bouncer *pglocal.BouncerConfig
+}
+
 func helper() {
-	var cfg pglocal.Config
-	if err := json.Unmarshal([]byte(os.Getenv(helperEnv)), &cfg); err != nil {
+	var c child
+	if err := json.Unmarshal([]byte(os.Getenv(helperEnv)), &c); err != nil {
 		panic(err)
 	}
-	s, err := pglocal.Start(context.Background(), cfg)
-	if err != nil {
-		panic(err)
+	if c.Bouncer != nil {
+		b, err := pglocal.StartBouncer(context.Background(), *c.Bouncer)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(os.Getpid(), b.Addr())
+	} else {
+		s, err := pglocal.Start(context.Background(), c.Server)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(s.PID(), s.Dir)
 	}
-	fmt.Println(s.PID(), s.Dir)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-// killedParent starts a server in another process, kills that with SIGKILL, and returns the server's pid and folder.
-func killedParent(t *testing.T, cfg pglocal.Config) (pid int, dir string) {
+// killedParent starts a server in another process, kills that with SIGKILL, and returns the server's pid and folder, or for a
+// PgBouncer the process's own pid and where it listened.
+func killedParent(t *testing.T, c child) (pid int, where string) {
 	t.Helper()
-	text, err := json.Marshal(cfg)
+	text, err := json.Marshal(c)
 	require.NoError(t, err)
 	exe, err := os.Executable()
 	require.NoError(t, err)
@@ -54,13 +69,13 @@ func killedParent(t *testing.T, cfg pglocal.Config) (pid int, dir string) {
 	require.NoError(t, parent.Start())
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	require.NoError(t, err)
-	_, err = fmt.Sscan(line, &pid, &dir)
+	_, err = fmt.Sscan(line, &pid, &where)
 	require.NoError(t, err)
 	require.True(t, lives(pid))
 
 	require.NoError(t, parent.Process.Kill())
 	require.Error(t, parent.Wait(), "it was killed")
-	return pid, dir
+	return pid, where
 }
 
 func lives(pid int) bool { return syscall.Kill(pid, 0) != syscall.ESRCH }
@@ -68,7 +83,7 @@ func lives(pid int) bool { return syscall.Kill(pid, 0) != syscall.ESRCH }
 func TestADetachedServerOutlivesItsKilledParentAndIsFoundAgain(t *testing.T) {
 	t.Parallel()
 	cfg := pglocal.Config{Dir: folder(t), Name: "a", NoSync: true, Detach: true}
-	pid, _ := killedParent(t, cfg)
+	pid, _ := killedParent(t, child{Server: cfg})
 	require.True(t, lives(pid))
 
 	s, err := pglocal.Open(cfg)
@@ -104,7 +119,7 @@ func TestADetachedServerOutlivesItsKilledParentAndIsFoundAgain(t *testing.T) {
 
 func TestATestServerDiesWithItsKilledParentAndLeavesNothing(t *testing.T) {
 	t.Parallel()
-	pid, dir := killedParent(t, pglocal.Config{Dir: folder(t), Name: "a", NoSync: true})
+	pid, dir := killedParent(t, child{Server: pglocal.Config{Dir: folder(t), Name: "a", NoSync: true}})
 	require.Eventually(t, func() bool { return !lives(pid) }, 30*time.Second, 10*time.Millisecond)
 	require.Eventually(t, func() bool {
 		left, err := os.ReadDir(dir)

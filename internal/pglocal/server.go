@@ -1,9 +1,10 @@
-// Package pglocal runs PostgreSQL servers on this machine, for `landlord dev`, the demo and the tests.
+// Package pglocal runs PostgreSQL servers on this machine, for `landlord dev`, the demo, `landlord bench --local` and the
+// tests, and a PgBouncer before one of them.
 //
 // It finds the server programs, sets up a data folder on first use and starts a server on a free port of the loopback
 // interface. Root's servers run as `postgres` or `nobody`. A detached server goes on after the process that started
 // it, and any later process finds it again by its folder; any other server ends with its process, even one that was
-// killed, and takes its data with it.
+// killed, and takes its data with it. So does a PgBouncer.
 //
 // Logins, databases and everything else inside a server are left to the caller, who gets a superuser.
 package pglocal
@@ -212,7 +213,7 @@ func (s *Server) setUpAndLaunch(ctx context.Context) error {
 		return err
 	}
 	if s.alive(ctx) {
-		return s.awaitSQL(ctx, nil)
+		return await(ctx, nil, s.ask)
 	}
 	return s.launch(ctx, s.cfg.Port, s.Port)
 }
@@ -298,22 +299,18 @@ func (s *Server) Remove(ctx context.Context) error {
 	defer s.mu.Unlock()
 	err := s.abandon(ctx)
 	if err == nil {
-		err = errors.Join(os.RemoveAll(s.SocketDir), os.RemoveAll(s.Dir))
+		err = errors.Join(os.RemoveAll(s.SocketDir), removeFolder(s.cfg.Dir, s.Dir))
 	}
 	if err != nil {
 		return fmt.Errorf("remove local server %s: %w", s.Name, err)
 	}
-	if aside := filepath.Dir(s.Dir); aside == fallbackPath(s.cfg.Dir) {
-		_ = os.Remove(aside) // fails, rightly, while other servers are in it
-	}
 	return nil
 }
 
-// awaitSQL returns once the server answers SQL as itself. Another server on the same port does not count: it has
-// another data folder. exited is closed when the server's process ends; nil means that nobody watches it.
-func (s *Server) awaitSQL(ctx context.Context, exited <-chan struct{}) error {
+// await returns once ask succeeds. exited is closed when the program's process ends; nil means that nobody watches it.
+func await(ctx context.Context, exited <-chan struct{}, ask func(context.Context) error) error {
 	for {
-		err := s.ask(ctx)
+		err := ask(ctx)
 		if err == nil {
 			return nil
 		}
@@ -327,6 +324,8 @@ func (s *Server) awaitSQL(ctx context.Context, exited <-chan struct{}) error {
 	}
 }
 
+// ask makes sure that the server answers SQL as itself. Another server on the same port does not count: it has another data
+// folder.
 func (s *Server) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -346,9 +345,11 @@ func (s *Server) ask(ctx context.Context) error {
 }
 
 // LogTail returns the end of the server's log, for error reports.
-func (s *Server) LogTail() string {
+func (s *Server) LogTail() string { return logTail(s.LogFile) }
+
+func logTail(path string) string {
 	const size = 2000
-	f, err := os.Open(s.LogFile)
+	f, err := os.Open(path)
 	if err != nil {
 		return ""
 	}

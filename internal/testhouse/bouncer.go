@@ -3,6 +3,7 @@ package testhouse
 import (
 	"testing"
 
+	"github.com/landlord-go/landlord/internal/pglocal"
 	"github.com/landlord-go/landlord/internal/pgtest"
 	"github.com/landlord-go/landlord/isolation"
 	"github.com/landlord-go/landlord/placement"
@@ -18,7 +19,7 @@ const (
 // house that New is about to build and the server.
 func (o *Options) Bouncer(t testing.TB, server pgtest.Info, backends int) *pgtest.Bouncer {
 	t.Helper()
-	b := pgtest.PgBouncer(t, server, pgtest.BouncerConfig{
+	b := pgtest.PgBouncer(t, server, pglocal.BouncerConfig{
 		PoolSize: backends,
 		Users: map[string]string{
 			isolation.AppRole:      placement.DerivePassword(appSecret, isolation.AppRole),
