@@ -138,6 +138,9 @@ func (s *server) wait(ctx context.Context, w *waiter) (*Conn, error) {
 
 // exhausted says why c waited in vain.
 func (s *server) exhausted(c *client) error {
+	if s.limit == 0 {
+		return fmt.Errorf("%w: other processes have all that the server may have", ErrExhausted)
+	}
 	if c.held >= s.clientLimit() {
 		return fmt.Errorf("%w: this client has the %d of the server's %d that it may have", ErrExhausted, c.held, s.limit)
 	}

@@ -32,6 +32,7 @@ type session struct {
 	pg     *pgconn.PgConn
 	pooled bool
 	types  *pgtype.Map
+	extend func(*pgtype.Map) // adds the application's types; may be nil
 	sealer *isolation.Sealer // nil: a login that does not enter tenants
 	clock  time.Duration     // the server's clock less ours
 
@@ -59,7 +60,7 @@ const sessionKey = "landlord session"
 // name unless the session is pooled, and keeps what it learned on the connection. door is the statement that opens a
 // transaction, others what else the router sends here.
 func openSession(ctx context.Context, conn *pgx.Conn, id isolation.Identity, door string, others, reset []string, extend func(*pgtype.Map)) (*session, error) {
-	s := &session{pg: conn.PgConn(), types: conn.TypeMap(), fixed: make(map[string]*statement)}
+	s := &session{pg: conn.PgConn(), types: conn.TypeMap(), extend: extend, fixed: make(map[string]*statement)}
 	s.pooled = id.PID != s.pg.PID()
 	if extend != nil {
 		extend(s.types)
@@ -133,6 +134,15 @@ select case when (select stamp from landlord.identity) = '%s'
             then %s
             else pg_catalog.concat(pg_catalog.current_database(), ' has another stamp')::pg_catalog.uuid::pg_catalog.text end`,
 		stamp, strings.TrimPrefix(strings.TrimSpace(door), "select"))
+}
+
+// ownTypes makes a map like the session's, which the caller may change.
+func (s *session) ownTypes() *pgtype.Map {
+	m := pgtype.NewMap()
+	if s.extend != nil {
+		s.extend(m)
+	}
+	return m
 }
 
 func sessionOf(conn *pools.Conn) *session {

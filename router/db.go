@@ -56,58 +56,56 @@ func (db *DB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 }
 
 // query runs one statement as a transaction and returns its open rows.
-func (db *DB) query(ctx context.Context, op Op, sql string, args []any) (*rows, error) {
+func (db *DB) query(ctx context.Context, op Op, sql string, args []any) (r *rows, err error) {
 	verb, err := check(sql)
 	ctx, o := db.r.observe(ctx, Call{Op: op, Tenant: db.id, Verb: verb})
-	if err == nil {
-		sql, args, err = plainArgs(ctx, sql, args)
-	}
+	var w way
+	err = o.run(func() way { return w }, func() error {
+		if err != nil {
+			return err
+		}
+		if sql, args, err = plainArgs(ctx, sql, args); err != nil {
+			return err
+		}
+		if ownTransaction[verb] {
+			r, err = db.queryInBlock(ctx, &w, sql, args)
+			return err
+		}
+		conn, ex, err := db.run(ctx, &w, []call{{sql, args, db.std}})
+		if err != nil {
+			return err
+		}
+		rr, err := ex.next()
+		if err != nil {
+			return err
+		}
+		r = newRows(ex.s, rr, nil, func(err error) error { return end(conn, ex, err) })
+		return nil
+	})
 	if err != nil {
-		o.end(way{}, err)
 		return nil, err
 	}
-	if ownTransaction[verb] {
-		return db.queryInBlock(ctx, o, sql, args)
-	}
-	conn, ex, w, err := db.run(ctx, []call{{sql, args, db.std}})
-	if err != nil {
-		o.end(w, err)
-		return nil, err
-	}
-	rr, err := ex.next()
-	if err != nil {
-		o.end(w, err)
-		return nil, err
-	}
-	return newRows(ex.s, rr, func(err error) error {
-		err = end(conn, ex, err)
-		o.end(w, err)
-		return err
-	}), nil
+	r.seen = func(err error) { o.end(w, err) }
+	return r, nil
 }
 
 // queryInBlock runs a statement in a transaction block, which the end of its rows commits.
-func (db *DB) queryInBlock(ctx context.Context, o observed, sql string, args []any) (*rows, error) {
+func (db *DB) queryInBlock(ctx context.Context, w *way, sql string, args []any) (*rows, error) {
 	tx, err := db.begin(ctx, TxOptions{})
 	if err != nil {
-		o.end(way{}, err)
 		return nil, err
 	}
 	r, err := tx.query(ctx, sql, args)
+	*w = tx.way
 	if err != nil {
-		err = errors.Join(err, tx.rollback(ctx))
-		o.end(tx.way, err)
-		return nil, err
+		return nil, errors.Join(err, tx.rollback(ctx))
 	}
 	inner := r.end
 	r.end = func(err error) error {
 		if err = inner(err); err != nil {
-			err = errors.Join(err, tx.rollback(ctx))
-		} else {
-			err = tx.commit(ctx)
+			return errors.Join(err, tx.undo(ctx))
 		}
-		o.end(tx.way, err)
-		return err
+		return tx.commitNow(ctx)
 	}
 	return r, nil
 }
@@ -116,21 +114,28 @@ func (db *DB) queryInBlock(ctx context.Context, o observed, sql string, args []a
 // tells whether they were committed.
 func (db *DB) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	ctx, o := db.r.observe(ctx, Call{Op: OpBatch, Tenant: db.id})
-	calls, err := batchCalls(ctx, b)
-	if err != nil || len(calls) == 0 {
-		o.end(way{}, err)
-		return &batchResults{batch: b, err: err, closed: true}
-	}
-	conn, ex, w, err := db.run(ctx, calls)
+	var w way
+	var results *batchResults
+	err := o.run(func() way { return w }, func() error {
+		calls, err := batchCalls(ctx, b)
+		if err != nil {
+			return err
+		}
+		if len(calls) == 0 {
+			results = failedBatch(b, nil)
+			return nil
+		}
+		conn, ex, err := db.run(ctx, &w, calls)
+		if err != nil {
+			return err
+		}
+		results = newBatch(b, ex, nil, func(err error) error { return end(conn, ex, err) })
+		return nil
+	})
 	if err != nil {
-		o.end(w, err)
-		return &batchResults{batch: b, err: err, closed: true}
+		return failedBatch(b, err)
 	}
-	return &batchResults{batch: b, ex: ex, end: func(err error) error {
-		err = end(conn, ex, err)
-		o.end(w, err)
-		return err
-	}}
+	return results.when(func(err error) { o.end(w, err) })
 }
 
 // CopyFrom inserts rows and returns how many, with pgx's signature; all of them or none. See Tx.CopyFrom.
@@ -151,11 +156,11 @@ func end(conn *pools.Conn, ex *exchange, err error) error {
 }
 
 // run sends calls as one implicit transaction, in the right place.
-func (db *DB) run(ctx context.Context, calls []call) (conn *pools.Conn, ex *exchange, w way, err error) {
+func (db *DB) run(ctx context.Context, w *way, calls []call) (conn *pools.Conn, ex *exchange, err error) {
 	if err := db.usable(ctx); err != nil {
-		return nil, nil, way{}, err
+		return nil, nil, err
 	}
-	w, err = db.place(ctx, func(rt *route) error {
+	*w, err = db.place(ctx, func(rt *route) error {
 		conn, err = db.r.acquire(ctx, rt)
 		if err != nil {
 			return err
@@ -179,7 +184,7 @@ func (db *DB) run(ctx context.Context, calls []call) (conn *pools.Conn, ex *exch
 		}
 		return nil
 	})
-	return conn, ex, w, err
+	return conn, ex, err
 }
 
 // usable refuses a handle of no tenant, of another tenant than the context's, or inside an open Tx.

@@ -271,13 +271,18 @@ func outdated(err error) bool {
 		return pgerr.Is(err, pgerr.FeatureNotSupported)
 	case "PortalSetResultFormat": // by text: another number of columns than formats were asked for
 		return pgerr.Is(err, pgerr.ProtocolViolation)
+	case "getTypeInputInfo", "getTypeBinaryInputInfo": // a parameter's type is gone
+		return pgerr.Is(err, pgerr.InternalError)
 	}
-	if pgerr.Is(err, pgerr.InvalidPreparedStatement, pgerr.InternalError) { // the latter where a parameter's type is gone
+	if answer.Where != "" { // within a function: it was running
+		return false
+	}
+	if pgerr.Is(err, pgerr.InvalidPreparedStatement) {
 		return true
 	}
 	// A place in our own text was found wrong while it was read: a column has gone, or its type no longer goes with that of
-	// a parameter. What fails while it runs has no place, or one in a function's text.
-	return pgerr.Is(err, "42") && answer.Position > 0 && answer.Where == ""
+	// a parameter. What fails while it runs has no place.
+	return pgerr.Is(err, "42") && answer.Position > 0
 }
 
 // next returns the next call's answer.

@@ -49,6 +49,8 @@ func newShares(catalog *placement.Catalog, p *pools.Pools, log *slog.Logger, lea
 type share struct {
 	need int  // connections, falling slowly after a peak
 	told bool // by the catalog, at least once
+
+	none time.Time // since when there is none, or later if that has been said
 }
 
 // keep keeps the shares until ctx ends, or the router is closed. While the catalog is down the last ones stand.
@@ -62,7 +64,7 @@ func (s *shares) keep(ctx context.Context) {
 	defer context.AfterFunc(s.closing, cancel)()
 
 	known := make(map[string]*share)
-	defer s.end(known)
+	defer s.end()
 	for ctx.Err() == nil {
 		asked := time.Now()
 		wait := shareEvery
@@ -98,13 +100,13 @@ func (s *shares) begin() bool {
 	return true
 }
 
-// end lets clusters whose first share has not come go without.
-func (s *shares) end(known map[string]*share) {
+// end lets clusters without a share go without.
+func (s *shares) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keepers--
 	for _, d := range s.pools.Demands() {
-		if k := known[d.Server]; d.Limit == 0 && (k == nil || !k.told) {
+		if d.Limit == 0 && s.keepers == 0 {
 			s.pools.SetLimit(d.Server, s.least)
 		}
 	}
@@ -140,10 +142,20 @@ func (s *shares) renew(ctx context.Context, known map[string]*share) (settled bo
 		switch {
 		case ok:
 			k.told = true
-		case k.told || d.Limit > 0:
+		case d.Limit > 0:
 			continue
+		case k.told: // it had none, when the catalog went down: its tenants shall not all stand still
+			n = 1
 		default: // the catalog has gone down since it said where the tenant lives, or does not know the cluster any more
 			n = s.least
+		}
+		if n > 0 {
+			k.none = time.Time{}
+		} else if k.none.IsZero() {
+			k.none = time.Now()
+		} else if time.Since(k.none) > shareEvery { // longer than others take to make room
+			s.log.WarnContext(ctx, "no connections left for this process: raise the cluster's budget", "cluster", d.Cluster)
+			k.none = time.Now().Add(time.Hour)
 		}
 		if n != d.Limit {
 			s.pools.SetLimit(d.Cluster, n)

@@ -214,16 +214,17 @@ func (r *sqlRows) Next(dest []driver.Value) error {
 		}
 		return io.EOF
 	}
-	m := r.rows.TypeMap()
-	fields := r.rows.FieldDescriptions()
-	for i, raw := range r.rows.RawValues() {
-		v, err := stdValue(m, fields[i], raw)
-		if err != nil {
-			return fmt.Errorf("read column %s: %w", fields[i].Name, err)
+	return r.rows.read(func() error {
+		m, fields := r.rows.session.types, r.rows.Rows.FieldDescriptions()
+		for i, raw := range r.rows.Rows.RawValues() {
+			v, err := stdValue(m, fields[i], raw)
+			if err != nil {
+				return fmt.Errorf("read column %s: %w", fields[i].Name, err)
+			}
+			dest[i] = v
 		}
-		dest[i] = v
-	}
-	return nil
+		return nil
+	})
 }
 
 // stdTypes are the types that database/sql has a Go type for. They travel in binary form.

@@ -180,3 +180,28 @@ func TestACursorIsReadAsWhatItIsNow(t *testing.T) {
 		}
 	})
 }
+
+// What fails while it runs is not tried again: it may have done what no roll-back undoes.
+func TestAStatementThatFailsWhileItRunsRunsOnce(t *testing.T) {
+	t.Parallel()
+	n := newNeighbours(t, testhouse.Options{})
+	for _, m := range models {
+		p := n.here[m]
+		n.SuperExec(t, p.Home.Database, `
+create sequence if not exists public.runs; grant usage on sequence public.runs to public;
+create or replace function public.fails(code text) returns int language plpgsql security definer as
+$$ begin perform nextval('public.runs'); raise exception 'no' using errcode = code; end $$;
+grant execute on function public.fails to public; grant usage on schema public to public`)
+		super, db := n.Super(t, p.Home.Database), n.r.Tenant(p.Tenant)
+		for _, code := range []string{"XX000", "26000", "0A000", "42703", "08P01"} {
+			for range 3 { // known to the connection from the second time on
+				var before, after int64
+				require.NoError(t, super.QueryRow(t.Context(), "select nextval('public.runs')").Scan(&before))
+				_, err := db.Exec(t.Context(), "select public.fails($1)", code)
+				require.ErrorContains(t, err, code)
+				require.NoError(t, super.QueryRow(t.Context(), "select nextval('public.runs')").Scan(&after))
+				require.Equal(t, before+2, after, code)
+			}
+		}
+	}
+}

@@ -19,7 +19,7 @@ type Stats struct {
 	Cache CacheStats
 	Pools []pools.Stats // one per cluster that was used
 	Calls []CallStats   // one per cluster and model that was used, and one of the calls that got nowhere
-	// Tenants are those that take the most time, the heaviest of the last minutes first: never more than a thousand, however
+	// Tenants are those that take the most time, the heaviest of the last minutes first: about a thousand at most, however
 	// many there are. All is the use of every tenant, those included. Calls that got nowhere are in neither: made-up ids
 	// displace no tenant.
 	Tenants []TenantUse

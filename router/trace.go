@@ -88,6 +88,22 @@ func (o observed) end(w way, err error) {
 	o.finished(e)
 }
 
+// run does what begins a call, and ends the call where that fails or panics.
+func (o observed) run(went func() way, begin func() error) (err error) {
+	returned := false
+	defer func() {
+		switch {
+		case !returned: // a panic, or the goroutine's exit, goes on after this
+			o.end(went(), errPanic)
+		case err != nil:
+			o.end(went(), err)
+		}
+	}()
+	err = begin()
+	returned = true
+	return err
+}
+
 // trace begins a call that is part of tx; since tells where it went.
 func (tx *Tx) trace(ctx context.Context, op Op, verb string) (context.Context, observed, way) {
 	ctx, o := tx.r.trace(ctx, Call{Op: op, Tenant: tx.tenant, Verb: verb})
@@ -97,22 +113,18 @@ func (tx *Tx) trace(ctx context.Context, op Op, verb string) (context.Context, o
 func (tx *Tx) since(before way) way { return way{tx.way.route, tx.way.retries - before.retries} }
 
 // traced runs one statement of the application's, which a tracer sees.
-func (tx *Tx) traced(ctx context.Context, op Op, sql string, args []any) (*rows, error) {
+func (tx *Tx) traced(ctx context.Context, op Op, sql string, args []any) (r *rows, err error) {
 	if tx.r.cfg.Tracer == nil {
 		return tx.checked(ctx, sql, args)
 	}
 	verb, _ := check(sql)
 	ctx, o, before := tx.trace(ctx, op, verb)
-	r, err := tx.checked(ctx, sql, args)
-	if err != nil {
-		o.end(tx.since(before), err)
-		return nil, err
-	}
-	inner := r.end
-	r.end = func(err error) error {
-		err = inner(err)
-		o.end(tx.since(before), err)
+	err = o.run(func() way { return tx.since(before) }, func() error {
+		r, err = tx.checked(ctx, sql, args)
 		return err
+	})
+	if err == nil {
+		r.seen = func(err error) { o.end(tx.since(before), err) }
 	}
-	return r, nil
+	return r, err
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -61,7 +60,7 @@ type Tx struct {
 	way    way
 	opened bool
 	std    bool // for database/sql
-	over   atomic.Bool
+	hold   hold
 	points int // savepoints made so far
 }
 
@@ -134,7 +133,7 @@ type inTx struct{ r *Router }
 
 // notInTx refuses a context on which a Tx of r is open.
 func (r *Router) notInTx(ctx context.Context) error {
-	if tx, ok := ctx.Value(inTx{r}).(*Tx); ok && !tx.over.Load() {
+	if tx, ok := ctx.Value(inTx{r}).(*Tx); ok && !tx.hold.over.Load() {
 		return ErrInTx
 	}
 	return nil
@@ -171,21 +170,31 @@ func (tx *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 // SendBatch runs the batch's statements in one packet. The caller must close the results before the next statement.
 func (tx *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	ctx, o, before := tx.trace(ctx, OpBatch, "")
-	calls, err := batchCalls(ctx, b)
-	if err != nil || len(calls) == 0 {
-		o.end(tx.since(before), err)
-		return &batchResults{batch: b, err: err, closed: true}
-	}
-	ex, err := tx.start(ctx, calls)
+	var results *batchResults
+	err := o.run(func() way { return tx.since(before) }, func() error {
+		calls, err := batchCalls(ctx, b)
+		if err != nil {
+			return err
+		}
+		if len(calls) == 0 {
+			results = failedBatch(b, nil)
+			return nil
+		}
+		if err := tx.hold.use(); err != nil {
+			return err
+		}
+		defer tx.hold.done()
+		ex, err := tx.start(ctx, calls)
+		if err != nil {
+			return err
+		}
+		results = newBatch(b, ex, &tx.hold, func(err error) error { return tx.end(ex, err) })
+		return nil
+	})
 	if err != nil {
-		o.end(tx.since(before), err)
-		return &batchResults{batch: b, err: err, closed: true}
+		return failedBatch(b, err)
 	}
-	return &batchResults{batch: b, ex: ex, end: func(err error) error {
-		err = tx.end(ex, err)
-		o.end(tx.since(before), err)
-		return err
-	}}
+	return results.when(func(err error) { o.end(tx.since(before), err) })
 }
 
 // Savepoint runs fn under a savepoint. When fn returns an error or panics, what it did is undone, the transaction is as
@@ -205,9 +214,7 @@ func (tx *Tx) Savepoint(ctx context.Context, fn func(ctx context.Context, tx *Tx
 			err = tx.control(ctx, "release "+name)
 		}
 		if err != nil { // what fn did must not be committed with the rest
-			if tx.opened && !tx.over.Swap(true) {
-				tx.destroy()
-			}
+			tx.kill()
 			return fmt.Errorf("roll back to the savepoint: %w: %w", ErrRolledBack, err)
 		}
 		return nil
@@ -219,7 +226,7 @@ func (tx *Tx) Savepoint(ctx context.Context, fn func(ctx context.Context, tx *Tx
 	}()
 	err := fn(ctx, tx)
 	returned = true
-	if err == nil && tx.s.pg.TxStatus() == 'E' {
+	if err == nil && tx.failed() {
 		err = fmt.Errorf("release the savepoint: %w", ErrRolledBack)
 	}
 	if err != nil {
@@ -233,22 +240,41 @@ func (tx *Tx) Savepoint(ctx context.Context, fn func(ctx context.Context, tx *Tx
 
 // control runs a statement of the router's own. Its text is not worth a place in the cache.
 func (tx *Tx) control(ctx context.Context, sql string) error {
+	if err := tx.hold.use(); err != nil {
+		return err
+	}
+	defer tx.hold.done()
 	if tx.opened {
-		if tx.over.Load() {
-			return ErrTxDone
-		}
 		err := tx.s.pg.Exec(ctx, sql).Close()
 		if err != nil && tx.s.pg.IsClosed() {
 			err = gone(err)
 		}
 		return tx.status(err)
 	}
-	r, err := tx.query(ctx, sql, nil)
+	r, err := tx.send(ctx, sql, nil)
 	if err != nil {
 		return err
 	}
-	r.Close()
-	return r.Err()
+	r.close()
+	return r.err
+}
+
+// failed tells whether PostgreSQL takes no more statements in this transaction.
+func (tx *Tx) failed() bool {
+	if tx.hold.use() != nil {
+		return true
+	}
+	defer tx.hold.done()
+	return tx.s.pg.TxStatus() == 'E'
+}
+
+// kill ends the transaction with its connection.
+func (tx *Tx) kill() {
+	tx.hold.mu.Lock()
+	defer tx.hold.mu.Unlock()
+	if tx.opened && !tx.hold.over.Swap(true) {
+		tx.destroy()
+	}
 }
 
 func (tx *Tx) checked(ctx context.Context, sql string, args []any) (*rows, error) {
@@ -263,6 +289,15 @@ func (tx *Tx) checked(ctx context.Context, sql string, args []any) (*rows, error
 }
 
 func (tx *Tx) query(ctx context.Context, sql string, args []any) (*rows, error) {
+	if err := tx.hold.use(); err != nil {
+		return nil, err
+	}
+	defer tx.hold.done()
+	return tx.send(ctx, sql, args)
+}
+
+// send is query for who uses the connection already.
+func (tx *Tx) send(ctx context.Context, sql string, args []any) (*rows, error) {
 	ex, err := tx.start(ctx, []call{{sql, args, tx.std}})
 	if err != nil {
 		return nil, err
@@ -271,14 +306,11 @@ func (tx *Tx) query(ctx context.Context, sql string, args []any) (*rows, error) 
 	if err != nil {
 		return nil, err
 	}
-	return newRows(ex.s, rr, func(err error) error { return tx.end(ex, err) }), nil
+	return newRows(ex.s, rr, &tx.hold, func(err error) error { return tx.end(ex, err) }), nil
 }
 
 // start sends calls, opening the transaction in front of the first ones.
 func (tx *Tx) start(ctx context.Context, calls []call) (ex *exchange, err error) {
-	if tx.over.Load() {
-		return nil, ErrTxDone
-	}
 	if !tx.tenant.IsZero() {
 		if err := agree(ctx, tx.tenant); err != nil {
 			return nil, err
@@ -329,17 +361,25 @@ func (tx *Tx) end(ex *exchange, err error) error { return typed(tx.status(ex.fin
 // connection is destroyed.
 func (tx *Tx) status(err error) error {
 	pg := tx.s.pg
-	if tx.over.Load() || pg.IsClosed() || pg.IsBusy() || pg.TxStatus() != 'I' {
+	if tx.hold.over.Load() || pg.IsClosed() || pg.IsBusy() || pg.TxStatus() != 'I' {
 		return err
 	}
-	tx.over.Store(true)
+	tx.hold.over.Store(true)
 	tx.destroy()
 	return errors.Join(err, ErrDirty)
 }
 
-// commit ends the transaction. Where nothing was sent there is nothing to commit.
+// commit ends the transaction. Where nothing was sent there is nothing to commit. A statement that another goroutine has
+// under way is waited for.
 func (tx *Tx) commit(ctx context.Context) error {
-	over := tx.over.Swap(true)
+	tx.hold.mu.Lock()
+	defer tx.hold.mu.Unlock()
+	return tx.commitNow(ctx)
+}
+
+// commitNow is commit for who uses the connection already.
+func (tx *Tx) commitNow(ctx context.Context) error {
+	over := tx.hold.over.Swap(true)
 	switch {
 	case !tx.opened:
 		return nil
@@ -360,8 +400,8 @@ func (tx *Tx) commit(ctx context.Context) error {
 	case tx.s.pg.IsClosed():
 		err = fmt.Errorf("commit: %w", unknown(err))
 	case pgconn.SafeToRetry(err): // ctx has ended, and nothing was sent: roll back, and that is certain
-		tx.over.Store(false)
-		return errors.Join(fmt.Errorf("commit: %w", err), tx.rollback(ctx))
+		tx.hold.over.Store(false)
+		return errors.Join(fmt.Errorf("commit: %w", err), tx.undo(ctx))
 	default:
 		err = fmt.Errorf("commit: %w", typed(err))
 	}
@@ -371,7 +411,14 @@ func (tx *Tx) commit(ctx context.Context) error {
 // rollback ends the transaction without its effects, also when ctx has ended. A connection that cannot is destroyed, which
 // rolls back too.
 func (tx *Tx) rollback(ctx context.Context) error {
-	if tx.over.Swap(true) || !tx.opened {
+	tx.hold.mu.Lock()
+	defer tx.hold.mu.Unlock()
+	return tx.undo(ctx)
+}
+
+// undo is rollback for who uses the connection already.
+func (tx *Tx) undo(ctx context.Context) error {
+	if tx.hold.over.Swap(true) || !tx.opened {
 		return nil
 	}
 	pg := tx.s.pg
@@ -386,8 +433,8 @@ func (tx *Tx) rollback(ctx context.Context) error {
 
 // destroy closes the connection instead of giving it back, which also rolls back.
 func (tx *Tx) destroy() {
+	defer tx.conn.Release() // whatever pgconn does
 	closeNow(tx.s.pg)
-	tx.conn.Release()
 }
 
 // closeNow closes a connection that must not be used again.

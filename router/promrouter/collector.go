@@ -18,7 +18,7 @@ type Options struct {
 }
 
 // none is the cluster of a call that got nowhere, and the model of that and of work across tenants.
-const none = "none"
+const none = "-"
 
 var (
 	calls = desc("calls_total", "Calls of tenants' handles, by how they ended. The statements of a transaction are part of its call.",

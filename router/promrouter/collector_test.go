@@ -113,7 +113,7 @@ func TestMetricsFollowPrometheusConventions(t *testing.T) {
 	for name, want := range map[string]float64{
 		"landlord_calls_total{cluster=a,model=schema,outcome=ok}":              2,
 		"landlord_calls_total{cluster=a,model=schema,outcome=sqlstate_23}":     1,
-		"landlord_calls_total{cluster=none,model=none,outcome=unknown_tenant}": 1,
+		"landlord_calls_total{cluster=-,model=-,outcome=unknown_tenant}": 1,
 		"landlord_call_seconds{cluster=a,model=schema} count":                  3,
 		"landlord_retries_total{cluster=a,model=schema}":                       0,
 		"landlord_placement_cache_entries{} gauge":                             1,

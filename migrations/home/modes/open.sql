@@ -15,7 +15,9 @@ begin
             execute format('grant execute on function %s to public', f.fn);
         end if;
     end loop;
-    if not has_language_privilege('landlord_admin', 'plpgsql', 'usage') then
+    if exists (select from pg_catalog.pg_language l, aclexplode(l.lanacl) a
+                where l.lanname = 'plpgsql' and a.grantee = 'landlord_migrator'::regrole) then
+        revoke usage on language plpgsql from landlord_guard, landlord_owner, landlord_migrator;
         grant usage on language plpgsql to public;
     end if;
 end $$;
