@@ -111,21 +111,21 @@ func TestMetricsFollowPrometheusConventions(t *testing.T) {
 	require.Empty(t, problems)
 	all := read(t, reg)
 	for name, want := range map[string]float64{
-		"landlord_calls_total{cluster=a,model=schema,outcome=ok}":              2,
-		"landlord_calls_total{cluster=a,model=schema,outcome=sqlstate_23}":     1,
-		"landlord_calls_total{cluster=-,model=-,outcome=unknown_tenant}": 1,
-		"landlord_call_seconds{cluster=a,model=schema} count":                  3,
-		"landlord_retries_total{cluster=a,model=schema}":                       0,
-		"landlord_placement_cache_entries{} gauge":                             1,
-		"landlord_placement_cache_hits_total{}":                                2,
-		"landlord_placement_cache_misses_total{}":                              2,
-		"landlord_connections{cluster=a,state=open} gauge":                     1,
-		"landlord_connections{cluster=a,state=in_use} gauge":                   0,
-		"landlord_connections_opened_total{cluster=a}":                         1,
-		"landlord_tenant_calls_total{tenant=" + p.Tenant.String() + "}":        2,
-		"landlord_tenant_errors_total{tenant=" + p.Tenant.String() + "}":       1,
-		"landlord_tenant_calls_total{tenant=other}":                            1,
-		"landlord_tenant_errors_total{tenant=other}":                           0,
+		"landlord_calls_total{cluster=a,model=schema,outcome=ok}":          2,
+		"landlord_calls_total{cluster=a,model=schema,outcome=sqlstate_23}": 1,
+		"landlord_calls_total{cluster=-,model=-,outcome=unknown_tenant}":   1,
+		"landlord_call_seconds{cluster=a,model=schema} count":              3,
+		"landlord_retries_total{cluster=a,model=schema}":                   0,
+		"landlord_placement_cache_entries{} gauge":                         1,
+		"landlord_placement_cache_hits_total{}":                            2,
+		"landlord_placement_cache_misses_total{}":                          2,
+		"landlord_connections{cluster=a,state=open} gauge":                 1,
+		"landlord_connections{cluster=a,state=in_use} gauge":               0,
+		"landlord_connections_opened_total{cluster=a}":                     1,
+		"landlord_tenant_calls_total{tenant=" + p.Tenant.String() + "}":    2,
+		"landlord_tenant_errors_total{tenant=" + p.Tenant.String() + "}":   1,
+		"landlord_tenant_calls_total{tenant=other}":                        1,
+		"landlord_tenant_errors_total{tenant=other}":                       0,
 	} {
 		require.Contains(t, all, name)
 		require.InDelta(t, want, all[name], 0, name)
