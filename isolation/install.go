@@ -18,7 +18,7 @@ import (
 
 // Version is the version of the home objects that this package installs: the number of the last numbered file in
 // migrations/home. A router accepts Version and Version-1, so that homes can be upgraded under running services.
-const Version = 1
+const Version = 2
 
 // Identity says which database this is. It is what a connection is checked against when it opens.
 type Identity struct {
@@ -115,7 +115,7 @@ func homeFiles(mode Mode) (files, error) {
 	if len(numbered) != Version {
 		return files{}, fmt.Errorf("list home files: there are %d, Version says %d", len(numbered), Version)
 	}
-	names := []string{"functions.sql", "modes/open.sql"}
+	names := []string{"functions.sql", "steps.sql", "modes/open.sql"}
 	for _, f := range modeFiles[mode] {
 		names = append(names, "modes/"+f)
 	}

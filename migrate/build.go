@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/landlord-go/landlord/internal/pgerr"
 )
 
 // What a file may take in a new home. Nobody reads there yet, so locks are waited for only where
@@ -33,49 +35,49 @@ const (
 //
 // A home that has a version which the set lacks, an applied file that was changed since, and a
 // file numbered below what is applied are errors, and nothing is run.
+//
+// Only files of the scope tenant are run. What concerns the whole database or server comes first:
+// see [Set.Prepare].
 func (s *Set) Build(ctx context.Context, conn *pgx.Conn, schema, tenant string) error {
-	b, err := newBuilder(conn, schema, tenant)
-	for done := false; err == nil && !done; {
-		done, err = b.advance(ctx, s)
-	}
-	if err != nil {
+	if err := s.build(ctx, conn, Target{Scope: ScopeTenant, Schema: schema, Tenant: tenant}); err != nil {
 		return fmt.Errorf("build home %s: %w", schema, err)
 	}
 	return nil
 }
 
+// Prepare runs what a database needs once, before the first home is built there: the files of the
+// scope database and, if server is set because it is the server's shared database, before them
+// those of the scope server. conn's login may do in the database, or on the server, what the files
+// ask for; otherwise all is as with Build, but that nothing is secured.
+func (s *Set) Prepare(ctx context.Context, conn *pgx.Conn, server bool) error {
+	if server {
+		if err := s.build(ctx, conn, Target{Scope: ScopeServer}); err != nil {
+			return fmt.Errorf("prepare server: %w", err)
+		}
+	}
+	if err := s.build(ctx, conn, Target{Scope: ScopeDatabase}); err != nil {
+		return fmt.Errorf("prepare database: %w", err)
+	}
+	return nil
+}
+
+func (s *Set) build(ctx context.Context, conn *pgx.Conn, t Target) error {
+	if status := conn.PgConn().TxStatus(); status != 'I' {
+		return fmt.Errorf("the connection is in a transaction (status %c)", status)
+	}
+	sql, err := t.compile(conn)
+	b := &builder{conn: conn, scope: t.Scope, target: sql}
+	for done := false; err == nil && !done; {
+		done, err = b.advance(ctx, s)
+	}
+	return err
+}
+
 // builder is one Build: its connection, and its SQL with the names in it.
 type builder struct {
 	conn   *pgx.Conn
-	schema string
-	path   string // value of search_path
-	secure string // the statement that secures the home
-}
-
-func newBuilder(conn *pgx.Conn, schema, tenant string) (*builder, error) {
-	const longest = 63 // PostgreSQL cuts longer names, silently, into another home's
-	if schema == "" || len(schema) > longest || strings.ContainsRune(schema, 0) {
-		return nil, fmt.Errorf("the name of a schema has 1 to %d bytes", longest)
-	}
-	if status := conn.PgConn().TxStatus(); status != 'I' {
-		return nil, fmt.Errorf("the connection is in a transaction (status %c)", status)
-	}
-	name, err := quoteLiteral(conn, schema)
-	if err != nil {
-		return nil, err
-	}
-	owner := "null"
-	if tenant != "" {
-		if owner, err = quoteLiteral(conn, tenant); err != nil {
-			return nil, err
-		}
-	}
-	return &builder{
-		conn:   conn,
-		schema: schema,
-		path:   pgx.Identifier{schema}.Sanitize() + ", extensions, pg_temp",
-		secure: fmt.Sprintf("call landlord.secure(%s, %s)", name, owner),
-	}, nil
+	scope  Scope
+	target target
 }
 
 // advance runs the next files that go together and reports whether any are left.
@@ -85,14 +87,14 @@ func (b *builder) advance(ctx context.Context, s *Set) (done bool, err error) {
 		// Lock order: this key, then whatever the files lock. A second Build waits here, without a
 		// time-out of its own, and then sees what the first has done.
 		const lock = `select pg_advisory_xact_lock(hashtextextended('landlord build ' || $1, 0))`
-		if _, err := tx.Exec(ctx, lock, b.schema); err != nil {
+		if _, err := tx.Exec(ctx, lock, b.target.place); err != nil {
 			return fmt.Errorf("wait for another build of this home: %w", err)
 		}
-		applied, err := readApplied(ctx, tx, b.schema)
+		applied, err := readApplied(ctx, tx, b.target.place)
 		if err != nil {
 			return err
 		}
-		pending, err := s.pending(applied)
+		pending, err := s.Pending(b.scope, applied)
 		if err != nil {
 			return err
 		}
@@ -145,7 +147,7 @@ func (b *builder) runAlone(ctx context.Context, m Migration) (err error) {
 		return fmt.Errorf("%s: %w", m.File, err)
 	}
 	for _, index := range m.indexes {
-		drop := "drop index concurrently if exists " + pgx.Identifier{b.schema, index}.Sanitize()
+		drop := "drop index concurrently if exists " + pgx.Identifier{b.target.schema, index}.Sanitize()
 		if err := exec(ctx, conn, drop); err != nil {
 			return fmt.Errorf("%s: remove what an interrupted build left: %w", m.File, err)
 		}
@@ -162,38 +164,40 @@ func (b *builder) runAlone(ctx context.Context, m Migration) (err error) {
 
 // record secures what files made and writes that they are applied.
 func (b *builder) record(ctx context.Context, tx pgx.Tx, files []Migration) error {
-	if err := exec(ctx, b.conn, b.secure); err != nil {
-		return fmt.Errorf("secure new tables: %w", err)
+	if b.target.secure != "" {
+		if err := exec(ctx, b.conn, b.target.secure); err != nil {
+			return fmt.Errorf("secure new tables: %w", err)
+		}
 	}
-	versions, checksums := make([]int64, len(files)), make([]string, len(files))
+	versions, checksums, phases := make([]int64, len(files)), make([]string, len(files)), make([]string, len(files))
 	for i, m := range files {
-		versions[i], checksums[i] = m.Version, m.Checksum
+		versions[i], checksums[i], phases[i] = m.Version, m.Checksum, string(m.Phase)
 	}
 	const q = `
-insert into landlord.schema_version (schema, version, checksum)
-select $1, v, c from unnest($2::bigint[], $3::text[]) as n(v, c)`
-	if _, err := tx.Exec(ctx, q, b.schema, versions, checksums); err != nil {
+insert into landlord.schema_version (schema, version, checksum, phase)
+select $1, v, c, p from unnest($2::bigint[], $3::text[], $4::text[]) as n(v, c, p)`
+	_, err := tx.Exec(ctx, q, b.target.place, versions, checksums, phases)
+	if pgerr.Is(err, pgerr.UndefinedColumn) {
+		return fmt.Errorf("record versions: %w: %w", errOlderHome, err)
+	}
+	if err != nil {
 		return fmt.Errorf("record versions: %w", err)
 	}
 	return nil
 }
 
 func (b *builder) settings(set string) string {
+	return settings(set, Limits{Lock: lockTimeout, Statement: statementTimeout}, b.target.path)
+}
+
+// settings are what a file may count on, and what it may take. set is "set " or "set local ".
+func settings(set string, l Limits, path string) string {
 	return fmt.Sprintf("%[1]slock_timeout = %[2]d;%[1]sstatement_timeout = %[3]d;%[1]ssearch_path = %[4]s;%[1]stimezone = 'UTC';\n",
-		set, lockTimeout.Milliseconds(), statementTimeout.Milliseconds(), b.path)
+		set, l.Lock.Milliseconds(), l.Statement.Milliseconds(), path)
 }
 
 // exec sends text as one message of the simple protocol, the only one that takes several statements.
 func exec(ctx context.Context, conn *pgx.Conn, text string) error {
 	_, err := conn.PgConn().Exec(ctx, text).ReadAll()
 	return err
-}
-
-// quoteLiteral quotes s as a string constant for the simple protocol, which has no parameters.
-func quoteLiteral(conn *pgx.Conn, s string) (string, error) {
-	if strings.ContainsRune(s, 0) {
-		return "", errors.New("a tenant's id has no zero bytes")
-	}
-	escaped, err := conn.PgConn().EscapeString(s)
-	return "'" + escaped + "'", err
 }

@@ -1,13 +1,13 @@
 package migrate
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io/fs"
-	"slices"
+	"path"
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
@@ -20,22 +20,39 @@ type compiled struct {
 	noTransaction bool
 }
 
-// compile lets goose run the files of fsys against a database that only writes down what it is
+// compile lets goose run one file of fsys against a database that only writes down what it is
 // told. Goose's parser cannot be imported, and a second one would differ from it some day.
-func compile(ctx context.Context, fsys fs.FS) (_ []compiled, err error) {
+func compile(ctx context.Context, fsys fs.FS, name string) (_ compiled, err error) {
 	rec := &recorder{}
 	db := sql.OpenDB(rec)
 	defer func() { err = errors.Join(err, db.Close()) }()
-	provider, err := goose.NewProvider(goose.DialectCustom, db, fsys,
+	provider, err := goose.NewProvider(goose.DialectCustom, db, only{fsys, name},
 		goose.WithStore(rec), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
 	if err != nil {
-		return nil, err
+		return compiled{}, err
 	}
 	if _, err := provider.Up(ctx); err != nil {
+		return compiled{}, err
+	}
+	if len(rec.done) != 1 {
+		return compiled{}, fmt.Errorf("goose ran %d files in its place", len(rec.done))
+	}
+	return rec.done[0], nil
+}
+
+// only shows one file of a directory, so that what goose finds wrong with it is not said of another.
+type only struct {
+	fs.FS
+	name string
+}
+
+// Glob is how goose looks for files.
+func (o only) Glob(pattern string) ([]string, error) {
+	match, err := path.Match(pattern, o.name)
+	if err != nil || !match {
 		return nil, err
 	}
-	slices.SortFunc(rec.done, func(a, b compiled) int { return cmp.Compare(a.version, b.version) })
-	return rec.done, nil
+	return []string{o.name}, nil
 }
 
 // recorder is both ends of goose: the database that it sends statements to, and the store that it

@@ -18,6 +18,15 @@ const (
 	PhaseContract Phase = "contract" // takes away what only the old application used
 )
 
+// ParsePhase reads the name of a phase.
+func ParsePhase(name string) (Phase, error) {
+	p := Phase(name)
+	if !slices.Contains([]Phase{PhaseExpand, PhaseBackfill, PhaseValidate, PhaseContract}, p) {
+		return "", fmt.Errorf("phase %.70q: use expand, backfill, validate or contract", name)
+	}
+	return p, nil
+}
+
 // Scope is how often a file runs.
 type Scope string
 
@@ -27,6 +36,15 @@ const (
 	ScopeDatabase Scope = "database" // once in every database, before its homes
 	ScopeServer   Scope = "server"   // once on every server, before its databases
 )
+
+// ParseScope reads the name of a scope.
+func ParseScope(name string) (Scope, error) {
+	s := Scope(name)
+	if !slices.Contains([]Scope{ScopeTenant, ScopeDatabase, ScopeServer}, s) {
+		return "", fmt.Errorf("scope %.70q: use tenant, database or server", name)
+	}
+	return s, nil
+}
 
 // Waiver lets a file break a rule of the linter, for a reason.
 type Waiver struct {
@@ -42,12 +60,21 @@ type header struct {
 	waivers []Waiver
 }
 
+// lineError is what is wrong with a line of a file.
+type lineError struct {
+	line int
+	err  error
+}
+
+func (e *lineError) Error() string { return fmt.Sprintf("line %d: %v", e.line, e.err) }
+func (e *lineError) Unwrap() error { return e.err }
+
 // readHeader reads the lines of the form
 //
 //	-- landlord: phase=contract scope=tenant
 //	-- landlord: allow=RULE reason, to the end of the line
 //
-// wherever they stand in the file.
+// wherever they stand in the file. With an error it returns what stands before it.
 func readHeader(text string) (header, error) {
 	h := header{phase: PhaseExpand, scope: ScopeTenant}
 	said := make(map[string]bool)
@@ -61,7 +88,7 @@ func readHeader(text string) (header, error) {
 			continue
 		}
 		if err := h.read(strings.TrimSpace(rest), i+1, said); err != nil {
-			return header{}, fmt.Errorf("line %d: %w", i+1, err)
+			return h, &lineError{i + 1, err}
 		}
 	}
 	return h, nil
@@ -88,15 +115,17 @@ func (h *header) read(rest string, line int, said map[string]bool) error {
 		said[key] = true
 		switch key {
 		case "phase":
-			h.phase = Phase(value)
-			if !slices.Contains([]Phase{PhaseExpand, PhaseBackfill, PhaseValidate, PhaseContract}, h.phase) {
-				return fmt.Errorf("phase %q: use expand, backfill, validate or contract", value)
+			phase, err := ParsePhase(value)
+			if err != nil {
+				return err
 			}
+			h.phase = phase
 		case "scope":
-			h.scope = Scope(value)
-			if !slices.Contains([]Scope{ScopeTenant, ScopeDatabase, ScopeServer}, h.scope) {
-				return fmt.Errorf("scope %q: use tenant, database or server", value)
+			scope, err := ParseScope(value)
+			if err != nil {
+				return err
 			}
+			h.scope = scope
 		default:
 			return fmt.Errorf("%q is not known: use phase=, scope= or allow=", field)
 		}

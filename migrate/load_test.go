@@ -152,6 +152,7 @@ func TestLoadRefusesStatementsThatReachBeyondTheirFile(t *testing.T) {
 		"with x as (select 1) update only public.a set b = 1;":                  schema,
 		"delete from public.a;":                                                 schema,
 		"truncate table a, public.b;":                                           schema,
+		"alter table a set schema b;":                                           schema,
 		"create index concurrently on a (b);":                                   "needs a name",
 		"select 'open;":                                                         "never closed",
 		"select 1 /* open;":                                                     "never closed",

@@ -15,17 +15,9 @@
 package migrate
 
 import (
-	"cmp"
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io/fs"
-	"path"
 	"slices"
-	"strings"
-
-	"github.com/pressly/goose/v3"
 )
 
 // Migration is one goose file, compiled.
@@ -59,33 +51,19 @@ type Set struct {
 // Load compiles the goose files in the root of fsys. A set without files is valid and builds
 // nothing. Errors name the file, and the statement where it is one.
 func Load(fsys fs.FS) (*Set, error) {
-	files, err := list(fsys)
+	files, err := Files(fsys)
 	if err != nil {
 		return nil, fmt.Errorf("load migrations: %w", err)
 	}
-	if len(files) == 0 {
-		return &Set{}, nil
-	}
-	if err := noHoles(files); err != nil {
-		return nil, fmt.Errorf("load migrations: %w", err)
-	}
-	compiled, err := compile(context.Background(), fsys)
-	if err != nil {
-		return nil, fmt.Errorf("load migrations: %w", err)
-	}
-	if len(compiled) != len(files) {
-		return nil, fmt.Errorf("load migrations: goose ran %d of %d files", len(compiled), len(files))
-	}
-	s := &Set{migrations: files}
-	for i := range s.migrations {
-		m, c := &s.migrations[i], compiled[i]
-		if m.Version != c.version {
-			return nil, fmt.Errorf("load migrations: %s: goose ran version %d in its place", m.File, c.version)
+	s := &Set{}
+	for _, f := range files {
+		if f.Err == nil {
+			f.Err = f.inspect()
 		}
-		m.Statements, m.NoTransaction = c.statements, c.noTransaction
-		if err := m.inspect(); err != nil {
-			return nil, fmt.Errorf("load migrations: %s: %w", m.File, err)
+		if f.Err != nil {
+			return nil, fmt.Errorf("load migrations: %s: %w", f.Name, f.Err)
 		}
+		s.migrations = append(s.migrations, f.Migration)
 	}
 	return s, nil
 }
@@ -100,60 +78,4 @@ func (s *Set) Versions() []int64 {
 		versions[i] = m.Version
 	}
 	return versions
-}
-
-// list reads which migrations there are, what they weigh and what they say of themselves.
-func list(fsys fs.FS) ([]Migration, error) {
-	entries, err := fs.ReadDir(fsys, ".")
-	if err != nil {
-		return nil, err
-	}
-	var files []Migration
-	for _, e := range entries {
-		name, ext := e.Name(), path.Ext(e.Name())
-		if e.IsDir() || ext != ".sql" && ext != ".go" || strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		version, err := goose.NumericComponent(name)
-		switch {
-		case err != nil && ext == ".go":
-			continue // a helper or an embed directive beside the files
-		case err != nil:
-			return nil, fmt.Errorf("%s: the name does not start with a version and an underscore, so goose would leave it out: rename it, like 00001_customers.sql", name)
-		case ext == ".go":
-			return nil, fmt.Errorf("%s: Go migrations cannot be compiled into a set: write it as SQL", name)
-		}
-		text, err := fs.ReadFile(fsys, name)
-		if err != nil {
-			return nil, err
-		}
-		h, err := readHeader(string(text))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		sum := sha256.Sum256(text)
-		files = append(files, Migration{
-			Version: version, File: name, Checksum: hex.EncodeToString(sum[:]),
-			Phase: h.phase, Scope: h.scope, Waivers: h.waivers,
-		})
-	}
-	slices.SortFunc(files, func(a, b Migration) int { return cmp.Compare(a.Version, b.Version) })
-	return files, nil
-}
-
-// firstTimestamp parts the two ways to number goose files: what is smaller is a sequence, in which
-// a missing number is a missing file.
-const firstTimestamp = 19700101000000
-
-func noHoles(files []Migration) error {
-	for i := 1; i < len(files); i++ {
-		before, m := files[i-1], files[i]
-		switch {
-		case m.Version == before.Version:
-			return fmt.Errorf("version %d exists twice: %s and %s", m.Version, before.File, m.File)
-		case m.Version < firstTimestamp && m.Version != before.Version+1:
-			return fmt.Errorf("no file for version %d between %s and %s", before.Version+1, before.File, m.File)
-		}
-	}
-	return nil
 }

@@ -13,6 +13,9 @@ import (
 
 // SetUp makes a cluster of the catalog ready for tenants, or upgrades it: its roles, its shared database, landlord's objects
 // and the application's tables in there. It returns what it changed, nothing when all was so already.
+//
+// Once tenants live in the shared database, its tables stay as they are: from then on they are migrated with all other homes, under
+// time limits and in waves, and not by whoever sets a cluster up.
 func (s *Service) SetUp(ctx context.Context, c placement.Cluster) (changed []string, err error) {
 	settings, err := s.cfg.Catalog.Settings(ctx)
 	if err != nil {
@@ -75,8 +78,18 @@ func (s *Service) SetUp(ctx context.Context, c placement.Cluster) (changed []str
 	return changed, nil
 }
 
-// buildShared brings the application's tables in a shared database up to date, and returns how many migrations that took.
+// buildShared brings the application's tables in a shared database up to date, unless tenants live there, and returns how
+// many migrations that took.
 func (s *Service) buildShared(ctx context.Context, c placement.Cluster) (applied int, err error) {
+	residents, err := s.cfg.Catalog.Tenants(ctx, placement.Filter{Cluster: c.Name, Database: c.SharedDatabase, Limit: 1})
+	if err != nil || len(residents) > 0 {
+		return 0, err
+	}
+	if err := withOperator(ctx, c, c.SharedDatabase, func(conn *pgx.Conn) error {
+		return s.cfg.Builder.Prepare(ctx, conn, true)
+	}); err != nil {
+		return 0, err
+	}
 	err = withMigrator(ctx, c, c.SharedDatabase, func(conn *pgx.Conn) error {
 		before, err := versions(ctx, conn)
 		if err != nil {

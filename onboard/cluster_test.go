@@ -51,7 +51,7 @@ func TestSetUpIsIdempotentAndSaysWhatItDid(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{
 		"cluster c: created shared database " + c.SharedDatabase + " in mode sealed: it was asked for",
-		"cluster c: installed home objects version 1 in " + c.SharedDatabase,
+		"cluster c: installed home objects version 2 in " + c.SharedDatabase,
 		"cluster c: applied 3 migrations in " + c.SharedDatabase,
 	}, changed)
 	for range 2 {

@@ -39,6 +39,8 @@ func (b builder) Build(ctx context.Context, conn *pgx.Conn, schema, tenant strin
 	return b(ctx, conn, schema, tenant)
 }
 
+func (builder) Prepare(context.Context, *pgx.Conn, bool) error { return nil }
+
 // sample builds the sample application's tables.
 func sample(t testing.TB) onboard.Builder {
 	t.Helper()

@@ -24,7 +24,11 @@ import (
 // Builder builds the application's tables in a new home. conn is the migrator's login in the home's database; tenant is the
 // tenant of a schema or database home, empty in a shared one. It must secure what it makes in the transaction that makes it
 // (landlord.secure), and do nothing when all is there already.
+//
+// Prepare runs in a database before its first Build, as the operator, and does what is needed there once for all homes;
+// server tells that it is the server's shared database, in which what concerns the whole server is done too.
 type Builder interface {
+	Prepare(ctx context.Context, conn *pgx.Conn, server bool) error
 	Build(ctx context.Context, conn *pgx.Conn, schema, tenant string) error
 }
 

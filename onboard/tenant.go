@@ -228,8 +228,12 @@ func (s *Service) createDatabase(ctx context.Context, c placement.Cluster, p pla
 	}); err != nil {
 		return err
 	}
-	_, err = s.install(ctx, c, p.Home.Database, placement.ModelDatabase, want)
-	return err
+	if _, err = s.install(ctx, c, p.Home.Database, placement.ModelDatabase, want); err != nil {
+		return err
+	}
+	return withOperator(ctx, c, p.Home.Database, func(conn *pgx.Conn) error {
+		return s.cfg.Builder.Prepare(ctx, conn, false)
+	})
 }
 
 // Suspend closes a tenant's home at once: no transaction opens there any more, whatever a router believes and whether or not

@@ -28,11 +28,11 @@ func TestInitSaysWhatItDidAndDoesItOnce(t *testing.T) {
 	c := emptyCatalog(t)
 	steps, err := c.Init(t.Context(), tenant.BigInt)
 	require.NoError(t, err)
-	require.Len(t, steps, 3)
+	require.Len(t, steps, 4)
 	s, err := c.Settings(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, tenant.BigInt, s.IDType)
-	require.Contains(t, steps[2], s.Installation)
+	require.Contains(t, steps[3], s.Installation)
 	have, want, err := c.Version(t.Context())
 	require.NoError(t, err)
 	require.Positive(t, have)
@@ -70,7 +70,7 @@ func TestManyInitsAtOnceMakeOneCatalog(t *testing.T) {
 		})
 	}
 	require.NoError(t, group.Wait())
-	require.Len(t, all, 3)
+	require.Len(t, all, 4)
 	require.Len(t, installations, 1)
 }
 

@@ -371,7 +371,7 @@ func TestInitUpgradesACatalogWithoutBudgets(t *testing.T) {
 	t.Parallel()
 	b := newBudget(t, 30)
 	exec(t, b.direct, `drop function landlord.share_connections, landlord.release_connections`)
-	exec(t, b.direct, `drop table landlord.connection_shares`)
+	exec(t, b.direct, `drop table landlord.connection_shares, landlord.runs, landlord.run_targets`)
 	exec(t, b.direct, `alter table landlord.clusters drop column connections`)
 	exec(t, b.direct, `delete from landlord.catalog_version where version_id > 1`)
 
@@ -384,7 +384,7 @@ func TestInitUpgradesACatalogWithoutBudgets(t *testing.T) {
 	require.ErrorContains(t, err, "run landlord init")
 	steps, err := old.Init(t.Context(), tenant.UUID)
 	require.NoError(t, err)
-	require.Len(t, steps, 1)
+	require.Len(t, steps, 2)
 	cl, err := old.Cluster(t.Context(), "a")
 	require.NoError(t, err)
 	require.Equal(t, placement.DefaultConnections, cl.Connections)

@@ -77,6 +77,14 @@ func newTables(folder string) *tables {
 	})}
 }
 
+func (t *tables) Prepare(ctx context.Context, conn *pgx.Conn, server bool) error {
+	set, err := t.load()
+	if err != nil {
+		return err
+	}
+	return set.Prepare(ctx, conn, server)
+}
+
 func (t *tables) Build(ctx context.Context, conn *pgx.Conn, schema, tenant string) error {
 	set, err := t.load()
 	if err != nil {

@@ -39,7 +39,8 @@ func newInitCmd(a *app) *cobra.Command {
 		Use:   "init",
 		Short: "Make or upgrade the catalog, the roles, the keys and what lies beside the data",
 		Long: `Make what an installation needs, or upgrade it: the catalog and its database, the file of seal keys, and
-on every cluster the roles, the shared database, landlord's objects and the application's tables.
+on every cluster the roles, the shared database, landlord's objects and the application's tables. Once tenants
+live there, tables are changed by 'landlord migrate up' only.
 
 Clusters of the configuration that the catalog does not know are added. Of those it knows, endpoint and
 credential references follow the configuration; capacity, tier, region and state are the catalog's
@@ -220,7 +221,11 @@ func (a *app) setUpAll(ctx context.Context, h *house, r *initResult) error {
 	var errs []error
 	for _, c := range clusters {
 		a.progress("setting up cluster %s", c.Name)
-		if err := h.setUp(ctx, c, r); err != nil {
+		err := h.setUp(ctx, c, r)
+		if err == nil {
+			err = h.tellPending(ctx, a, c)
+		}
+		if err != nil {
 			errs = append(errs, err)
 		}
 		if ctx.Err() != nil {
@@ -260,6 +265,21 @@ func (h *house) setUp(ctx context.Context, c placement.Cluster, r *initResult) e
 		return err
 	}
 	return h.checkIDTypes(ctx, c)
+}
+
+// tellPending says what is left to `migrate up`: where tenants live, tables are not changed by whoever sets a cluster up.
+func (h *house) tellPending(ctx context.Context, a *app, c placement.Cluster) error {
+	set, err := h.tables.load()
+	if err != nil {
+		return err
+	}
+	return asOperator(ctx, c, c.SharedDatabase, func(conn *pgx.Conn) error {
+		pending, err := set.PendingHere(ctx, conn, isolation.SharedSchema)
+		if err == nil && pending > 0 {
+			a.progress("cluster %s: %d migrations are pending: landlord migrate up applies them, here and in all other homes", c.Name, pending)
+		}
+		return err
+	})
 }
 
 // checkIDTypes refuses tables whose tenant_id holds other ids than the installation has: no row could ever be written there.

@@ -124,7 +124,7 @@ select (select count(*) from pg_roles where rolname = any($1)), exists (select f
 			would("create the shared database %s, landlord's objects and the application's tables in it", c.SharedDatabase)
 			return nil
 		}
-		return h.planHome(ctx, c, would)
+		return h.planHome(ctx, c, known, would)
 	})
 	r.did(steps...)
 	if err != nil {
@@ -158,11 +158,20 @@ func (h *house) planModes(ctx context.Context, r *initResult) error {
 	return nil
 }
 
-// planHome compares landlord's objects and the application's tables in the shared database with this program's.
-func (h *house) planHome(ctx context.Context, c placement.Cluster, would func(string, ...any)) error {
+// planHome compares landlord's objects and the application's tables in the shared database with this program's. known tells
+// that there is a catalog; where it has tenants in there, init leaves their tables alone.
+func (h *house) planHome(ctx context.Context, c placement.Cluster, known bool, would func(string, ...any)) error {
 	set, err := h.tables.load()
 	if err != nil {
 		return err
+	}
+	residents := 0
+	if known {
+		found, err := h.catalog.Tenants(ctx, placement.Filter{Cluster: c.Name, Database: c.SharedDatabase, Limit: 1})
+		if err != nil {
+			return err
+		}
+		residents = len(found)
 	}
 	return asOperator(ctx, c, c.SharedDatabase, func(conn *pgx.Conn) error {
 		id, err := isolation.ReadIdentity(ctx, conn)
@@ -175,8 +184,8 @@ func (h *house) planHome(ctx context.Context, c placement.Cluster, would func(st
 		case id.Version < isolation.Version:
 			would("upgrade landlord's objects in %s from version %d to %d", c.SharedDatabase, id.Version, isolation.Version)
 		}
-		pending, err := set.Pending(ctx, conn, isolation.SharedSchema)
-		if err == nil && pending > 0 {
+		pending, err := set.PendingHere(ctx, conn, isolation.SharedSchema)
+		if err == nil && pending > 0 && residents == 0 {
 			would("apply %d migrations in %s", pending, c.SharedDatabase)
 		}
 		return err

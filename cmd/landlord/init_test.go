@@ -106,7 +106,7 @@ func TestInitGoesOnPastAClusterThatIsDown(t *testing.T) {
 	require.Contains(t, r.stderr, "cluster a")
 	out := parse[initOutput](t, r.stdout)
 	require.Equal(t, map[string]string{"b": "sealed"}, out.Mode)
-	require.Contains(t, out.Steps, "cluster b: installed home objects version 1 in app")
+	require.Contains(t, out.Steps, "cluster b: installed home objects version 2 in app")
 
 	s.write(".landlord/secrets/a.operator.dsn", operator)
 	out = parse[initOutput](t, s.ok("init", "--json"))

@@ -20,6 +20,8 @@ const (
 	Suspended = "LL004" // the tenant is suspended
 	BadSeal   = "LL005" // the token presented to enter was not made with a key known here
 	Behind    = "LL006" // the home's schema version does not fit the caller's
+	Overtaken = "LL007" // another worker has taken over the schema that the caller migrates
+	Applied   = "LL008" // the migration is applied already; nothing of it has run
 )
 
 // Connections: classes 08 and 53, and 57P01 to 57P05.

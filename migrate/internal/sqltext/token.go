@@ -1,36 +1,42 @@
-package migrate
+// Package sqltext reads SQL as far as words and quotes go: enough to find statements, the names in them, and what no migration
+// may say. It parses nothing; grammar is PostgreSQL's.
+package sqltext
 
 import (
 	"errors"
 	"strings"
 )
 
-// token is a lexical unit of SQL. A word is folded to lower case as PostgreSQL folds it; of
+// Token is a lexical unit of SQL. A word is folded to lower case as PostgreSQL folds it; of
 // quoted things the text is what stands between the quotes.
-type token struct {
-	kind tokenKind
-	text string
-	pos  int // of its first byte in the statement
+type Token struct {
+	Kind Kind
+	Text string
+	Pos  int // of its first byte in the text
+	End  int // of the first byte after it
 }
 
-type tokenKind int
+// Kind is what a token is.
+type Kind int
 
+// The kinds.
 const (
-	word tokenKind = iota // keyword or identifier without quotes
-	quoted
-	literal // string, dollar-quoted ones included
-	symbol  // one byte of anything else
+	Word Kind = iota // keyword or identifier without quotes
+	Quoted
+	Literal // string, dollar-quoted ones included
+	Symbol  // one byte of anything else
 )
 
-var errUnterminated = errors.New("a quote or a comment is opened and never closed")
+// ErrUnterminated is the one way in which SQL cannot be read.
+var ErrUnterminated = errors.New("a quote or a comment is opened and never closed")
 
-// tokenize reads SQL as PostgreSQL's scanner does with standard_conforming_strings on. It knows
+// Tokenize reads SQL as PostgreSQL's scanner does with standard_conforming_strings on. It knows
 // what hides a word: comments, which nest, and the four kinds of quotes.
-func tokenize(sql string) ([]token, error) {
-	var tokens []token
+func Tokenize(sql string) ([]Token, error) {
+	var tokens []Token
 	for i := 0; i < len(sql); {
 		start, c := i, sql[i]
-		kind, text := symbol, sql[i:i+1]
+		kind, text := Symbol, sql[i:i+1]
 		var ok bool
 		switch {
 		case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v':
@@ -44,23 +50,23 @@ func tokenize(sql string) ([]token, error) {
 			return tokens, nil
 		case strings.HasPrefix(sql[i:], "/*"):
 			if i, ok = skipComment(sql, i); !ok {
-				return nil, errUnterminated
+				return nil, ErrUnterminated
 			}
 			continue
 		case c == '\'':
-			kind = literal
+			kind = Literal
 			text, i, ok = readQuoted(sql, i, '\'', false)
 		case (c == 'e' || c == 'E') && strings.HasPrefix(sql[i+1:], "'"):
-			kind = literal
+			kind = Literal
 			text, i, ok = readQuoted(sql, i+1, '\'', true)
 		case c == '"':
-			kind = quoted
+			kind = Quoted
 			text, i, ok = readQuoted(sql, i, '"', false)
 		case c == '$' && dollarTag(sql[i:]) != "":
-			kind = literal
+			kind = Literal
 			text, i, ok = readDollar(sql, i)
 		case startsWord(c):
-			kind, ok = word, true
+			kind, ok = Word, true
 			for i++; i < len(sql) && (startsWord(sql[i]) || isDigit(sql[i]) || sql[i] == '$'); i++ {
 			}
 			text = strings.ToLower(sql[start:i])
@@ -68,9 +74,9 @@ func tokenize(sql string) ([]token, error) {
 			i, ok = i+1, true
 		}
 		if !ok {
-			return nil, errUnterminated
+			return nil, ErrUnterminated
 		}
-		tokens = append(tokens, token{kind, text, start})
+		tokens = append(tokens, Token{Kind: kind, Text: text, Pos: start, End: i})
 	}
 	return tokens, nil
 }
@@ -144,23 +150,23 @@ func startsWord(c byte) bool {
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
-// split parts tokens at the semicolons that end a statement: not at those within parentheses
+// Split parts tokens at the semicolons that end a statement: not at those within parentheses
 // (rules of several actions) nor within the BEGIN ATOMIC ... END body of a function.
-func split(tokens []token) [][]token {
-	var statements [][]token
+func Split(tokens []Token) [][]Token {
+	var statements [][]Token
 	var open, blocks, from int
 	for i, t := range tokens {
 		switch {
-		case t.kind == symbol && t.text == "(":
+		case t.Kind == Symbol && t.Text == "(":
 			open++
-		case t.kind == symbol && t.text == ")":
+		case t.Kind == Symbol && t.Text == ")":
 			open--
-		case t.kind == word && t.text == "begin" && makesRoutine(tokens[from:i]),
-			t.kind == word && t.text == "case" && blocks > 0:
+		case t.Kind == Word && t.Text == "begin" && makesRoutine(tokens[from:i]),
+			t.Kind == Word && t.Text == "case" && blocks > 0:
 			blocks++
-		case t.kind == word && t.text == "end" && blocks > 0:
+		case t.Kind == Word && t.Text == "end" && blocks > 0:
 			blocks--
-		case t.kind == symbol && t.text == ";" && open <= 0 && blocks == 0:
+		case t.Kind == Symbol && t.Text == ";" && open <= 0 && blocks == 0:
 			if i > from {
 				statements = append(statements, tokens[from:i])
 			}
@@ -174,7 +180,7 @@ func split(tokens []token) [][]token {
 }
 
 // makesRoutine reports whether a statement starts with CREATE [OR REPLACE] FUNCTION or PROCEDURE.
-func makesRoutine(statement []token) bool {
+func makesRoutine(statement []Token) bool {
 	w := words(statement, 4)
 	if len(w) > 0 && w[0] == "create" {
 		w = w[1:]
@@ -186,13 +192,13 @@ func makesRoutine(statement []token) bool {
 }
 
 // words returns the leading words of a statement, at most n of them.
-func words(statement []token, n int) []string {
+func words(statement []Token, n int) []string {
 	var w []string
 	for _, t := range statement[:min(n, len(statement))] {
-		if t.kind != word {
+		if t.Kind != Word {
 			break
 		}
-		w = append(w, t.text)
+		w = append(w, t.Text)
 	}
 	return w
 }

@@ -1,11 +1,12 @@
-package migrate
+package sqltext
 
 import (
 	"errors"
 	"slices"
 )
 
-var errQualified = errors.New("names a schema: the same file runs in every home, whatever its schema is called; " +
+// ErrQualified is the reason that is about names.
+var ErrQualified = errors.New("names a schema: the same file runs in every home, whatever its schema is called; " +
 	"leave the name unqualified, and the search path leads to the home's own")
 
 // What stands between the verb of a statement and its kind of object, the kinds that live in a schema, and what stands
@@ -23,22 +24,25 @@ var (
 
 // refuseQualified refuses a schema in the name of what a statement makes, changes, drops or writes to, and of what a foreign
 // key refers to. Elsewhere a schema may be named, as that of an extension's functions is.
-func refuseQualified(statement []token) error {
+func refuseQualified(statement []Token) error {
 	if slices.Contains([]string{"create", "alter", "drop", "comment"}, keyword(statement)) {
+		if keyword(statement) == "alter" && movesSchema(statement) {
+			return ErrQualified
+		}
 		rest := skip(statement[1:], kindPrefixes)
 		kind := keyword(rest)
 		if kind == "schema" || slices.Contains(kinds, kind) && qualified(rest[1:], keyword(statement) == "drop") {
-			return errQualified
+			return ErrQualified
 		}
 		if slices.Contains(kindsOnTables, kind) {
-			on := slices.IndexFunc(rest, func(t token) bool { return t.kind == word && t.text == "on" })
+			on := slices.IndexFunc(rest, func(t Token) bool { return t.Kind == Word && t.Text == "on" })
 			if on >= 0 && qualified(rest[on+1:], false) {
-				return errQualified
+				return ErrQualified
 			}
 		}
 	}
 	if keyword(statement) == "truncate" && qualified(statement[1:], true) {
-		return errQualified
+		return ErrQualified
 	}
 	for i := range statement {
 		rest := statement[i:]
@@ -51,33 +55,43 @@ func refuseQualified(statement []token) error {
 			continue
 		}
 		if qualified(rest, false) {
-			return errQualified
+			return ErrQualified
 		}
 	}
 	return nil
 }
 
+// movesSchema finds SET SCHEMA, which takes an object out of its home.
+func movesSchema(statement []Token) bool {
+	for i := range statement[1:] {
+		if keyword(statement[i:]) == "set" && keyword(statement[i+1:]) == "schema" {
+			return true
+		}
+	}
+	return false
+}
+
 // qualified reports whether tokens start with a name, or with all a list of them, in which there is a schema. That of
 // temporary objects is the same everywhere.
-func qualified(tokens []token, all bool) bool {
+func qualified(tokens []Token, all bool) bool {
 	tokens = skip(tokens, namePrefixes)
-	if len(tokens) > 2 && tokens[0].kind <= quoted && tokens[1].text == "." && tokens[1].kind == symbol && tokens[2].kind <= quoted {
-		return tokens[0].text != "pg_temp"
+	if len(tokens) > 2 && tokens[0].Kind <= Quoted && tokens[1].Text == "." && tokens[1].Kind == Symbol && tokens[2].Kind <= Quoted {
+		return tokens[0].Text != "pg_temp"
 	}
-	comma := slices.IndexFunc(tokens, func(t token) bool { return t.kind == symbol && (t.text == "," || t.text == "(") })
-	return all && comma >= 0 && tokens[comma].text == "," && qualified(tokens[comma+1:], all)
+	comma := slices.IndexFunc(tokens, func(t Token) bool { return t.Kind == Symbol && (t.Text == "," || t.Text == "(") })
+	return all && comma >= 0 && tokens[comma].Text == "," && qualified(tokens[comma+1:], all)
 }
 
 // keyword returns the word that tokens start with, or nothing.
-func keyword(tokens []token) string {
-	if len(tokens) == 0 || tokens[0].kind != word {
+func keyword(tokens []Token) string {
+	if len(tokens) == 0 || tokens[0].Kind != Word {
 		return ""
 	}
-	return tokens[0].text
+	return tokens[0].Text
 }
 
 // skip leaves out the leading words that are among those given.
-func skip(tokens []token, words []string) []token {
+func skip(tokens []Token, words []string) []Token {
 	for slices.Contains(words, keyword(tokens)) {
 		tokens = tokens[1:]
 	}

@@ -1,0 +1,198 @@
+// Package fleet brings all homes of an installation to the version of a set of migrations, in one run that any number of
+// processes share.
+//
+// It guarantees that a migration is applied to a home once, with its version row in the same transaction, whatever process
+// dies at whatever moment; that a home which fails keeps no other from being migrated; and that a run can be gone on with
+// from wherever it stopped. What a home has is read from the home. The ledger, in the catalog, only says who works on what,
+// and can be rebuilt.
+//
+// One step at one home is package migrate's, which leases and waves there are package placement's.
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/landlord-go/landlord/migrate"
+	"github.com/landlord-go/landlord/placement"
+)
+
+// Config of a Fleet. Catalog and Set are required.
+type Config struct {
+	Catalog *placement.Catalog
+	Set     *migrate.Set
+	Logger  *slog.Logger // nil: none
+	// Workers is how many targets of one cluster are worked on at once by this process, each with a connection. Default: 4.
+	Workers int
+	// Limits of a statement, outside NO TRANSACTION files. Default: 100 ms for a lock, a minute for a statement.
+	Limits migrate.Limits
+	// Retry is how long a target is tried again at once while locks and the like stand in the way, before others get their
+	// turn. Default: 3 s.
+	Retry time.Duration
+	// Patience is how long a target is put off again and again before it has failed. Default: 2 min.
+	Patience time.Duration
+	// Lease is how long what a process holds is its own after its last sign of life. Default: 10 s.
+	Lease time.Duration
+	// Grace is how long the statements that run are waited for when the caller's context ends. Default: 10 s.
+	Grace time.Duration
+	// Progress, if not nil, is called about once a second while a run is at work, and at its end.
+	Progress func(Status)
+}
+
+// What a worker takes at once, and how long it keeps a connection: PostgreSQL's process grows by some 8 MB per thousand
+// schemas that it has seen.
+const (
+	pageSize      = 50
+	recycleTarget = 1000
+)
+
+// Fleet runs migrations. It is safe for concurrent use.
+type Fleet struct {
+	cfg     Config
+	log     *slog.Logger
+	process string // who holds leases
+	files   string // digest of the set
+}
+
+// New returns a fleet. It connects to nothing.
+func New(cfg Config) (*Fleet, error) {
+	var errs []error
+	if cfg.Catalog == nil {
+		errs = append(errs, errors.New("Catalog is missing"))
+	}
+	if cfg.Set == nil {
+		errs = append(errs, errors.New("Set is missing"))
+	}
+	for _, d := range []time.Duration{cfg.Limits.Lock, cfg.Limits.Statement, cfg.Retry, cfg.Patience, cfg.Lease, cfg.Grace, time.Duration(cfg.Workers)} {
+		if d < 0 {
+			errs = append(errs, errors.New("Workers and times are not negative"))
+			break
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("configure migrations: %w", err)
+	}
+	cfg.Workers = cmp.Or(cfg.Workers, 4)
+	cfg.Limits.Lock = cmp.Or(cfg.Limits.Lock, 100*time.Millisecond)
+	cfg.Limits.Statement = cmp.Or(cfg.Limits.Statement, time.Minute)
+	cfg.Retry = cmp.Or(cfg.Retry, 3*time.Second)
+	cfg.Patience = cmp.Or(cfg.Patience, 2*time.Minute)
+	cfg.Lease = cmp.Or(cfg.Lease, 10*time.Second)
+	cfg.Grace = cmp.Or(cfg.Grace, 10*time.Second)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Progress == nil {
+		cfg.Progress = func(Status) {}
+	}
+	return &Fleet{cfg: cfg, log: cfg.Logger, process: uuid.NewString(), files: digest(cfg.Set)}, nil
+}
+
+// digest tells one set of files from another.
+func digest(set *migrate.Set) string {
+	sum := sha256.New()
+	for _, m := range set.Migrations() {
+		fmt.Fprintf(sum, "%d %s\n", m.Version, m.Checksum)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+func (f *Fleet) newest() int64 {
+	versions := f.cfg.Set.Versions()
+	if len(versions) == 0 {
+		return 0
+	}
+	return versions[len(versions)-1]
+}
+
+// Options of a run.
+type Options struct {
+	// First are the tenants whose homes make the first wave, by slug.
+	First []string
+	// StopAfter is the wave after which the run pauses. Default: none.
+	StopAfter int
+}
+
+// Up brings all homes to the version of the set: it plans a run and works on it until it is over, paused or halted. Where
+// all have that version already there is no run, and the status is zero but for what is up to date. A run of the same files
+// that another process is at work on is joined.
+//
+// The error says why this process could not go on; that targets failed is told by the status. When ctx ends, what is being
+// applied is waited for, and all else is left as it is for [Fleet.Resume].
+func (f *Fleet) Up(ctx context.Context, o Options) (Status, error) {
+	plan, err := f.Plan(ctx, o)
+	if err != nil {
+		return Status{}, err
+	}
+	if len(plan.Targets) == 0 {
+		return Status{UpToDate: plan.UpToDate}, nil
+	}
+	run, begun, err := f.begin(ctx, plan, placement.RunRunning, o.StopAfter)
+	if err != nil {
+		return Status{}, err
+	}
+	if !begun && run.State != placement.RunRunning {
+		return f.status(ctx, run, fmt.Errorf("%w: run %d of these files is %s: landlord migrate resume goes on with it",
+			placement.ErrRunState, run.Number, run.State))
+	}
+	return f.work(ctx, run)
+}
+
+func (f *Fleet) begin(ctx context.Context, plan Plan, state placement.RunState, stopAfter int) (placement.Run, bool, error) {
+	return f.cfg.Catalog.BeginRun(ctx, placement.Run{
+		Files: f.files, Newest: f.newest(), State: state, Waves: plan.Waves, StopAfter: stopAfter, Canary: plan.Canary,
+	}, plan.Targets)
+}
+
+// Resume goes on with a run that was interrupted, paused or halted. Nothing to do is no error.
+func (f *Fleet) Resume(ctx context.Context, o Options) (Status, error) {
+	run, err := f.last(ctx)
+	if err != nil || run.Over() {
+		return f.status(ctx, run, err)
+	}
+	run, err = f.cfg.Catalog.SetRunState(ctx, run.ID, placement.RunRunning, "", o.StopAfter,
+		placement.RunRunning, placement.RunPaused, placement.RunHalted)
+	if err != nil {
+		return Status{}, err
+	}
+	return f.work(ctx, run)
+}
+
+// Retry tries the failed targets of the last run again, all or the one at home, and goes on with the run.
+func (f *Fleet) Retry(ctx context.Context, home *placement.Home) (Status, error) {
+	run, err := f.last(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	n, err := f.cfg.Catalog.RetryTargets(ctx, run.ID, home)
+	switch {
+	case err != nil:
+		return Status{}, err
+	case n == 0:
+		return f.status(ctx, run, errors.New("no such target has failed in the last run"))
+	}
+	run, err = f.cfg.Catalog.SetRunState(ctx, run.ID, placement.RunRunning, "", 0,
+		placement.RunRunning, placement.RunPaused, placement.RunHalted, placement.RunFailed)
+	if err != nil {
+		return Status{}, err
+	}
+	return f.work(ctx, run)
+}
+
+// last returns the last run, if it is of the fleet's files.
+func (f *Fleet) last(ctx context.Context) (placement.Run, error) {
+	run, err := f.cfg.Catalog.LastRun(ctx)
+	if err == nil && run.Files != f.files && !run.Over() {
+		err = fmt.Errorf("%w: the files are not those with which run %d began: put them back, or begin a run of these with "+
+			"landlord migrate up", placement.ErrRunState, run.Number)
+	}
+	return run, err
+}

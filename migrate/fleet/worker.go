@@ -1,0 +1,180 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/landlord-go/landlord/internal/pgerr"
+	"github.com/landlord-go/landlord/migrate"
+	"github.com/landlord-go/landlord/placement"
+)
+
+// worker migrates targets of one cluster, one after the other.
+type worker struct {
+	*crew
+	cluster string
+	steps   context.Context // ends later than the caller's: what is being applied is waited for
+
+	conn  *pgx.Conn // nil: none
+	at    place     // where conn leads
+	scope migrate.Scope
+	used  int // targets that conn has seen
+}
+
+func (w *worker) loop(ctx context.Context) error {
+	wait := pollFirst
+	for ctx.Err() == nil {
+		woken := w.woken()
+		targets, err := w.cfg.Catalog.ClaimTargets(ctx, placement.Claim{
+			Run: w.run.ID, Cluster: w.cluster, Database: w.at.database, Worker: w.process, TTL: w.cfg.Lease,
+			Limit: pageSize, Share: w.cfg.Workers,
+		})
+		if err != nil {
+			return err
+		}
+		if len(targets) > 0 {
+			wait = pollFirst
+			if err := w.page(ctx, targets); err != nil {
+				return err
+			}
+			continue
+		}
+		w.idle.Add(1)
+		select {
+		case <-ctx.Done():
+		case <-woken:
+			wait = pollFirst
+		case <-time.After(wait + rand.N(wait)):
+			wait = min(2*wait, pollMost)
+		}
+		w.idle.Add(-1)
+	}
+	return ctx.Err()
+}
+
+// page migrates targets of one database, all of one scope, and records what has become of them.
+func (w *worker) page(ctx context.Context, targets []target) error {
+	const flush = 2 * time.Second
+	have, err := w.prepare(targets)
+	lost, recorded := false, time.Now()
+	results := make([]placement.TargetResult, 0, len(targets))
+	for _, t := range targets {
+		if ctx.Err() != nil || lost {
+			results = append(results, placement.TargetResult{Target: t, State: placement.TargetPending}) // given back
+			continue
+		}
+		failed := err // to prepare: that holds for all
+		if failed == nil {
+			failed = w.migrate(ctx, have, t)
+			lost = migrate.Judge(failed) == migrate.Unreachable || w.conn.IsClosed()
+		}
+		if !errors.Is(failed, migrate.ErrOvertaken) {
+			results = append(results, w.result(t, failed))
+		}
+		if time.Since(recorded) > flush {
+			if err := w.record(results); err != nil {
+				return err
+			}
+			results, recorded = results[:0], time.Now()
+		}
+	}
+	if lost {
+		w.close()
+	}
+	return w.record(results)
+}
+
+// prepare sees to it that there is a connection to the targets' database, and reads what they have.
+func (w *worker) prepare(targets []target) (histories, error) {
+	at, scope := place{w.cluster, targets[0].Home.Database}, migrate.Scope(targets[0].Scope)
+	if w.at != at || w.scope != scope || w.used >= recycleTarget {
+		w.close()
+	}
+	if w.conn == nil {
+		conn, err := w.reach.Load().connect(w.steps, at, scope)
+		if err != nil {
+			return nil, err
+		}
+		w.conn, w.at, w.scope, w.used = conn, at, scope, 0
+	}
+	w.used += len(targets)
+	places := make([]string, len(targets))
+	for i, t := range targets {
+		places[i] = t.Home.Schema
+	}
+	have, err := readHistories(w.steps, w.conn, places)
+	if err != nil {
+		w.close()
+	}
+	return have, err
+}
+
+func (w *worker) close() {
+	if w.conn != nil {
+		_ = closeConn(w.steps, w.conn) // nothing is open on it
+		w.conn, w.at = nil, place{}
+	}
+}
+
+// migrate applies what a target lacks.
+func (w *worker) migrate(ctx context.Context, have histories, t target) error {
+	pending, err := have.pending(w.cfg.Set, t)
+	if err != nil {
+		return err
+	}
+	for _, m := range pending {
+		if err := w.apply(ctx, m, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// apply applies one migration, and tries for a while where locks and the like stand in the way. The pauses are random in full:
+// those who were turned away together do not come back together.
+func (w *worker) apply(ctx context.Context, m migrate.Migration, t target) error {
+	const first, most = 50 * time.Millisecond, time.Second
+	to := migrate.Target{Scope: w.scope, Tenant: t.Tenant}
+	if w.scope == migrate.ScopeTenant {
+		to.Schema = t.Home.Schema
+	}
+	by := migrate.Attempt{Run: w.run.ID, Lease: t.Lease}
+	for deadline, wait := time.Now().Add(w.cfg.Retry), first; ; wait = min(2*wait, most) {
+		_, err := m.Apply(w.steps, w.conn, to, by, w.cfg.Limits)
+		if err == nil || migrate.Judge(err) != migrate.Again || w.conn.IsClosed() || time.Now().After(deadline) || !pause(ctx, rand.N(wait)) {
+			return err
+		}
+	}
+}
+
+func (w *worker) result(t target, err error) placement.TargetResult {
+	r := placement.TargetResult{Target: t, State: placement.TargetVerified}
+	if err == nil {
+		return r
+	}
+	if w.steps.Err() != nil { // cut off: nobody's fault
+		r.State = placement.TargetPending
+		return r
+	}
+	verdict := migrate.Judge(err)
+	r.State = placement.TargetFailed
+	if verdict != migrate.Final {
+		r.State = placement.TargetPending
+	}
+	r.Unreachable, r.SQLState, r.Error = verdict == migrate.Unreachable, pgerr.Code(err), redact(err)
+	return r
+}
+
+// record tells the ledger, also when the caller's context has ended.
+func (w *worker) record(results []placement.TargetResult) error {
+	if len(results) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.steps), time.Minute)
+	defer cancel()
+	return w.cfg.Catalog.FinishTargets(ctx, w.run.ID, w.process, w.cfg.Patience, results)
+}

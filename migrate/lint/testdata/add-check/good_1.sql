@@ -1,0 +1,2 @@
+-- +goose Up
+alter table orders add constraint c check (total > 1) not valid;

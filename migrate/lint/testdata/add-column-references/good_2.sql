@@ -1,0 +1,2 @@
+-- +goose Up
+alter table orders add constraint known foreign key (code) references currencies (code) not valid;

@@ -1,0 +1,2 @@
+-- +goose Up
+alter table currencies add column a text;

@@ -1,0 +1,2 @@
+-- +goose Up
+alter table orders add unique (tenant_id, total);

@@ -1,0 +1,2 @@
+-- +goose Up
+alter table orders add constraint orders_again primary key (tenant_id, id);

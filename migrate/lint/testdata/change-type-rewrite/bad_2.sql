@@ -1,0 +1,2 @@
+-- +goose Up
+alter table orders alter note type varchar(10);

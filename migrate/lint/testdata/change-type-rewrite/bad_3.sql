@@ -1,0 +1,2 @@
+-- +goose Up
+alter table orders alter column total set data type numeric(12, 3);

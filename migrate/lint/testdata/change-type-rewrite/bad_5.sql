@@ -1,0 +1,2 @@
+-- +goose Up
+alter table legacy alter column x type text;

@@ -1,0 +1,2 @@
+-- +goose Up
+alter table orders alter column note type varchar(80);

@@ -1,0 +1,2 @@
+-- +goose Up
+alter table customers alter column email type varchar;

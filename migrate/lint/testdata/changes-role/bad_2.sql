@@ -1,0 +1,2 @@
+-- +goose Up
+set session authorization app;

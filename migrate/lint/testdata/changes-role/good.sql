@@ -1,0 +1,2 @@
+-- +goose Up
+update currencies set digits = 2 where code = 'set role app';

@@ -1,0 +1,2 @@
+-- +goose Up
+set search_path = app;

@@ -1,0 +1,2 @@
+-- +goose Up
+select set_config('search_path', 'app', true);

@@ -1,0 +1,2 @@
+-- +goose Up
+alter system set work_mem = '64MB';

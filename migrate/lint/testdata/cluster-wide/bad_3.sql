@@ -1,0 +1,2 @@
+-- +goose Up
+grant reporting to app;

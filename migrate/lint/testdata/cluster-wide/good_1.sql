@@ -1,0 +1,3 @@
+-- landlord: scope=server
+-- +goose Up
+create role reporting;

@@ -1,0 +1,2 @@
+-- +goose Up
+create index concurrently i on orders (tenant_id, total);

@@ -1,0 +1,2 @@
+-- +goose Up
+drop index concurrently orders_by_customer;

@@ -1,0 +1,2 @@
+-- +goose Up
+alter table events detach partition events_2030 concurrently;

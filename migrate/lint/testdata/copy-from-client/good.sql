@@ -1,0 +1,2 @@
+-- +goose Up
+insert into orders (note) values ('x');

@@ -1,0 +1,2 @@
+-- +goose Up
+create publication p for table orders;

@@ -1,0 +1,2 @@
+-- +goose Up
+grant select on large object 5 to reporting;

@@ -1,0 +1,3 @@
+-- landlord: scope=database
+-- +goose Up
+create extension if not exists citext;

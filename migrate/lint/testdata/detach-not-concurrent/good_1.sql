@@ -1,0 +1,3 @@
+-- +goose NO TRANSACTION
+-- +goose Up
+alter table events detach partition events_2030 concurrently;

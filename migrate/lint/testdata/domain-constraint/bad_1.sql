@@ -1,0 +1,2 @@
+-- +goose Up
+create domain positive as int check (value > 0);

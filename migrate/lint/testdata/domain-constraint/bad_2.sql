@@ -1,0 +1,2 @@
+-- +goose Up
+alter domain positive add constraint c check (value > 1);

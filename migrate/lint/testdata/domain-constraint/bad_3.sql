@@ -1,0 +1,2 @@
+-- +goose Up
+alter domain positive set not null;

@@ -1,0 +1,2 @@
+-- +goose Up
+alter table orders drop if exists note cascade;

@@ -1,0 +1,2 @@
+-- +goose Up
+alter table orders drop constraint orders_of_customer;

@@ -1,0 +1,2 @@
+-- +goose Up
+drop index orders_by_customer;

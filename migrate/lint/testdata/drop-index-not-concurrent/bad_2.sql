@@ -1,0 +1,2 @@
+-- +goose Up
+drop index if exists somewhere;

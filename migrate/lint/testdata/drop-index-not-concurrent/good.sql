@@ -1,0 +1,3 @@
+-- +goose NO TRANSACTION
+-- +goose Up
+drop index concurrently if exists orders_by_customer;

@@ -1,0 +1,2 @@
+-- +goose Up
+drop function shout(text);

@@ -1,0 +1,2 @@
+-- +goose Up
+drop view if exists customer_names;

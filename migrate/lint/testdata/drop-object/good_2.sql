@@ -1,0 +1,2 @@
+-- +goose Up
+create or replace function shout(t text) returns text language sql return upper(t);

@@ -1,0 +1,3 @@
+-- +goose Up
+create view v with (security_invoker) as select id from orders;
+drop view v;

@@ -1,0 +1,4 @@
+-- landlord: scope=server
+-- +goose NO TRANSACTION
+-- +goose Up
+drop database old;

@@ -1,0 +1,2 @@
+-- +goose Up
+comment on column orders.note is 'drop schema old';

@@ -1,0 +1,2 @@
+-- +goose Up
+drop table tiny;

@@ -1,0 +1,3 @@
+-- landlord: phase=contract
+-- +goose Up
+drop table tiny;

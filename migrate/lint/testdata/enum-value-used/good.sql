@@ -1,0 +1,2 @@
+-- +goose Up
+alter type mood add value 'glad' before 'happy';

@@ -1,0 +1,2 @@
+-- +goose Up
+create table public.a (tenant_id uuid);

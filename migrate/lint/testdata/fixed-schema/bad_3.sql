@@ -1,0 +1,2 @@
+-- +goose Up
+alter table app.orders add column a text;

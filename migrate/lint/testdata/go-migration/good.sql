@@ -1,0 +1,2 @@
+-- +goose Up
+alter table orders add column a text;

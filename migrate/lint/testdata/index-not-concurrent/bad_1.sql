@@ -1,0 +1,2 @@
+-- +goose Up
+create index i on orders (tenant_id, total);

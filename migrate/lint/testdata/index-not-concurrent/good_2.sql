@@ -1,0 +1,2 @@
+-- +goose Up
+create index on only events (tenant_id, at);

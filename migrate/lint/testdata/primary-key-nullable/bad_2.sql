@@ -1,0 +1,2 @@
+-- +goose Up
+alter table legacy add primary key using index legacy_key;

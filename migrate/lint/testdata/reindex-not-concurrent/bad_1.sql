@@ -1,0 +1,2 @@
+-- +goose Up
+reindex table orders;

@@ -1,0 +1,3 @@
+-- +goose NO TRANSACTION
+-- +goose Up
+reindex (verbose) index orders_by_customer;

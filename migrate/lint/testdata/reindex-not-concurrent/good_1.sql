@@ -1,0 +1,3 @@
+-- +goose NO TRANSACTION
+-- +goose Up
+reindex index concurrently orders_by_customer;

@@ -1,0 +1,2 @@
+-- +goose Up
+alter type mood rename value 'sad' to 'blue';

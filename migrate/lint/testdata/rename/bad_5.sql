@@ -1,0 +1,2 @@
+-- +goose Up
+alter view customer_names rename to names;

@@ -1,0 +1,3 @@
+-- landlord: phase=contract
+-- +goose Up
+alter table orders rename note to remark;

@@ -1,0 +1,2 @@
+-- +goose Up
+set time zone 'UTC';

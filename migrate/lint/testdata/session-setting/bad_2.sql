@@ -1,0 +1,2 @@
+-- +goose Up
+set session_replication_role = replica;

@@ -1,0 +1,2 @@
+-- +goose Up
+select set_config('work_mem', '64MB', false);

@@ -1,0 +1,2 @@
+-- +goose Up
+reset work_mem;

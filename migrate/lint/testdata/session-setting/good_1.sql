@@ -1,0 +1,2 @@
+-- +goose Up
+set local work_mem = '64MB';

@@ -1,0 +1,2 @@
+-- +goose Up
+alter table orders alter column total set not null;

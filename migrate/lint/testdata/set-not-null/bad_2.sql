@@ -1,0 +1,2 @@
+-- +goose Up
+alter table orders alter column state set not null;

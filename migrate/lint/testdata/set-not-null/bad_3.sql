@@ -1,0 +1,2 @@
+-- +goose Up
+alter table orders add constraint n not null total;

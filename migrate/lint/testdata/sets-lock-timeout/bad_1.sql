@@ -1,0 +1,2 @@
+-- +goose Up
+set local lock_timeout = '1min';

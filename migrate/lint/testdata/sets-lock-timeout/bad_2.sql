@@ -1,0 +1,2 @@
+-- +goose Up
+set statement_timeout = 0;

@@ -1,0 +1,2 @@
+-- +goose Up
+select set_config('lock_timeout', '0', true);

@@ -1,0 +1,2 @@
+-- +goose Up
+cluster orders using orders_pkey;

@@ -1,0 +1,2 @@
+-- +goose Up
+alter table all in tablespace slow set tablespace fast;

@@ -1,0 +1,2 @@
+-- +goose Up
+create temporary table a (id bigint);

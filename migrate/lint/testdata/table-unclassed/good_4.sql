@@ -1,0 +1,3 @@
+-- landlord: scope=database
+-- +goose Up
+create table a (id bigint primary key);

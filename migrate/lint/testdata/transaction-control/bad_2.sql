@@ -1,0 +1,2 @@
+-- +goose Up
+/* a /* nested */ comment */ COMMIT;

@@ -1,0 +1,2 @@
+-- +goose Up
+comment on table orders is 'begin; commit;';

@@ -1,0 +1,3 @@
+-- landlord: phase=contract
+-- +goose Up
+truncate table only tiny, orders cascade;

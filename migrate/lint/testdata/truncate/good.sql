@@ -1,0 +1,3 @@
+-- +goose Up
+create table a (tenant_id uuid);
+truncate a;

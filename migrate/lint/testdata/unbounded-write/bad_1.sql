@@ -1,0 +1,2 @@
+-- +goose Up
+update orders set note = 'x' where note is null;

@@ -1,0 +1,2 @@
+-- +goose Up
+insert into tiny (name) select note from orders;

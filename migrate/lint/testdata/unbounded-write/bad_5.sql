@@ -1,0 +1,2 @@
+-- +goose Up
+create table copies as select * from orders;

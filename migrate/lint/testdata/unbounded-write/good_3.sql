@@ -1,0 +1,2 @@
+-- +goose Up
+update currencies set digits = 3 where code = 'EUR';

@@ -1,0 +1,2 @@
+-- +goose Up
+delete from currencies where code in ('EUR', 'JPY') and digits = 2;

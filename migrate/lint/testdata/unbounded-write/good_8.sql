@@ -1,0 +1,2 @@
+-- +goose Up
+select * from orders for update;

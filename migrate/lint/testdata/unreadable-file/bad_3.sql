@@ -1,0 +1,3 @@
+-- +goose Up
+-- landlord: fase=contract
+select 1;

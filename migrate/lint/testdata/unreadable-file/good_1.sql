@@ -1,0 +1,2 @@
+-- +goose Up
+select 'a;b', $$ ' $$, E'\';', /* ; /* nested */ ' */ 1;

@@ -1,0 +1,3 @@
+-- +goose Up
+-- landlord: allow=drop-table it is not used
+select 1;

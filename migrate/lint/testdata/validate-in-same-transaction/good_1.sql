@@ -1,0 +1,2 @@
+-- +goose Up
+alter table orders validate constraint orders_total;

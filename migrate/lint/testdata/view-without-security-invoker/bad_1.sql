@@ -1,0 +1,2 @@
+-- +goose Up
+create view v as select * from orders;

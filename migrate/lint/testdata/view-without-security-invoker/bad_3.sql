@@ -1,0 +1,2 @@
+-- +goose Up
+create materialized view v as select * from orders;

@@ -1,0 +1,2 @@
+-- +goose Up
+alter view customer_names reset (security_invoker);

@@ -1,0 +1,2 @@
+-- +goose Up
+create view v as select 1 as one;

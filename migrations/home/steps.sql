@@ -1,0 +1,60 @@
+-- What a migration is wrapped in when it is applied to one of many schemas. Both run with the rights of their caller, the
+-- migrator: the application can call neither.
+
+-- begin_step opens a step, or refuses it; nothing of the file has run when it raises. It locks the schema against every
+-- other step and against the building of a new home. p_alone: the file runs outside a transaction, so that this is committed
+-- before it; the caller holds the lock for its session then. It returns whether the same file had begun before and was cut off.
+create or replace function landlord.begin_step(
+    p_schema name, p_version bigint, p_checksum text, p_run uuid, p_lease bigint, p_alone boolean) returns boolean
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_have       text;
+    v_unfinished bigint;
+begin
+    -- Under row-level security, what checks all rows (a foreign key, an update) would see none, and find nothing wrong.
+    if not (select rolsuper or rolbypassrls from pg_roles where rolname = current_user) then
+        raise exception 'role % does not have BYPASSRLS', current_user using errcode = '42501',
+            hint = 'landlord init gives landlord_migrator what it needs.';
+    end if;
+    perform pg_advisory_xact_lock(hashtextextended('landlord build ' || p_schema, 0));
+
+    -- Each statement in here has a new snapshot: what follows sees what the last holder of the lock has committed.
+    select s.unfinished into v_unfinished from landlord.schema_step s where s.schema = p_schema;
+    insert into landlord.schema_step as s (schema, run, lease, unfinished)
+    values (p_schema, p_run, p_lease, case when p_alone then p_version end)
+        on conflict (schema) do update set run = excluded.run, lease = excluded.lease, unfinished = excluded.unfinished
+         where s.run <> excluded.run or s.lease <= excluded.lease;
+    if not found then
+        raise exception 'another worker has taken this schema over' using errcode = 'LL007';
+    end if;
+
+    select v.checksum into v_have from landlord.schema_version v where v.schema = p_schema and v.version = p_version;
+    if v_have = p_checksum then
+        raise exception 'version % is applied already', p_version using errcode = 'LL008';
+    elsif v_have is not null then
+        raise exception 'version % was applied from another text', p_version using errcode = 'LL006',
+            hint = 'Restore the file, and put the change into a file of its own.';
+    elsif exists (select from landlord.schema_version v where v.schema = p_schema and v.version > p_version) then
+        raise exception 'a later version than % is applied', p_version using errcode = 'LL006',
+            hint = 'Use the newer files.';
+    end if;
+    return coalesce(v_unfinished = p_version, false);
+end $$;
+
+-- end_step closes it, in the transaction of the file's statements: a version is on record if and only if it was applied.
+create or replace function landlord.end_step(
+    p_schema name, p_version bigint, p_checksum text, p_phase text, p_run uuid, p_lease bigint) returns void
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update landlord.schema_step s set unfinished = null
+     where s.schema = p_schema and s.run = p_run and s.lease = p_lease;
+    if not found then
+        raise exception 'another worker has taken this schema over' using errcode = 'LL007';
+    end if;
+    insert into landlord.schema_version (schema, version, checksum, phase, run)
+    values (p_schema, p_version, p_checksum, p_phase, p_run);
+end $$;

@@ -1,0 +1,267 @@
+package placement
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Claim is what a worker asks for: some targets of one database, for as long as it renews them.
+type Claim struct {
+	Run      string
+	Cluster  string
+	Database string // the one to which it has a connection, if that still has targets
+	Worker   string
+	Limit    int
+	Share    int           // how many workers share what there is: none takes more than a part of it, up to Limit
+	TTL      time.Duration // on the catalog's clock
+}
+
+// ClaimTargets leases targets that are due: of a wave that has begun, not held by another worker, and not waiting for what
+// must come first in their database or on their server. None while the run is not running.
+func (c *Catalog) ClaimTargets(ctx context.Context, claim Claim) (targets []RunTarget, err error) {
+	const due = `
+r.id = $1 and r.state = 'running' and t.run = r.id and t.cluster = $2 and t.wave <= r.wave
+and (t.state = 'pending' and t.not_before <= clock_timestamp() or t.state = 'leased' and t.leased_until <= clock_timestamp())
+and not exists (select from unmet u where u.scope = 'server' and t.scope <> 'server' or t.scope = 'tenant' and u.database = t.database)`
+	// What must come first is read once: asked for each target, without statistics, it is looked for among all of them.
+	const query = `
+with unmet as materialized (
+  select b.scope, b.database from landlord.run_targets b
+   where b.run = $1 and b.cluster = $2 and b.scope <> 'tenant' and b.state not in ('verified', 'skipped')),
+first as (
+  select t.database from landlord.runs r, landlord.run_targets t where ` + due + `
+   order by t.database <> $3, t.wave, t.database limit 1),
+page as (
+  select t.run, t.cluster, t.database, t.place from landlord.runs r, first f, landlord.run_targets t
+   where t.database = f.database and ` + due + `
+   order by t.wave, t.place
+   limit (select greatest(1, least($4::bigint, count(*) / $7::bigint)) from (
+            select from landlord.runs r, landlord.run_targets t where ` + due + ` limit $4::bigint * $7::bigint) n)
+     for update of t skip locked)
+update landlord.run_targets t
+   set state = 'leased', lease = t.lease + 1, worker = $5, leased_until = clock_timestamp() + $6
+  from page p
+ where (t.run, t.cluster, t.database, t.place) = (p.run, p.cluster, p.database, p.place)
+returning t.cluster, t.database, t.place, t.scope, coalesce(t.tenant, ''), t.wave, t.state, t.lease`
+	err = c.ledger(ctx, "claim targets", func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, query, claim.Run, claim.Cluster, claim.Database, claim.Limit, claim.Worker, claim.TTL, claim.Share)
+		if err != nil {
+			return err
+		}
+		targets, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t RunTarget, err error) {
+			err = row.Scan(&t.Home.Cluster, &t.Home.Database, &t.Home.Schema, &t.Scope, &t.Tenant, &t.Wave, &t.State, &t.Lease)
+			return t, err
+		})
+		return err
+	})
+	return targets, err
+}
+
+// RenewTargets renews all that a worker holds.
+func (c *Catalog) RenewTargets(ctx context.Context, run, worker string, ttl time.Duration) error {
+	const update = `
+update landlord.run_targets set leased_until = clock_timestamp() + $3 where run = $1 and worker = $2 and state = 'leased'`
+	return c.ledger(ctx, "renew targets", func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, update, run, worker, ttl)
+		return err
+	})
+}
+
+// TargetResult is what a worker made of a target that it holds.
+type TargetResult struct {
+	Target RunTarget
+	// State is verified, failed, or pending: it is put off, and fails when that has gone on for too long. Without an error a
+	// pending target is given back as if it had not been claimed.
+	State       TargetState
+	Unreachable bool // its server was not there, which says nothing of the files
+	SQLState    string
+	Error       string
+}
+
+// FinishTargets records results. Those of a target that another worker has taken over are passed over. patience is for how
+// long a target may be put off. A run in which too much has failed is halted: one failure in the first wave, if that is a
+// canary, and then more than one percent of at least a hundred targets.
+func (c *Catalog) FinishTargets(ctx context.Context, run, worker string, patience time.Duration, results []TargetResult) error {
+	const update = `
+update landlord.run_targets t
+   set state = case when d.state = 'pending' and d.error <> '' and clock_timestamp() - coalesce(t.trouble_at, clock_timestamp()) >= $3
+                    then 'failed' else d.state end,
+       worker = null, leased_until = null, sqlstate = d.sqlstate, error = d.error, unreachable = d.unreachable,
+       tries = case when d.error = '' then 0 else t.tries + 1 end,
+       trouble_at = case when d.error <> '' then coalesce(t.trouble_at, clock_timestamp()) end,
+       not_before = case when d.state = 'pending' and d.error <> ''
+                         then clock_timestamp() + random() * interval '200 ms' * (2 ^ least(t.tries, 7)) else '-infinity' end
+  from unnest($4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::bool[], $10::text[], $11::text[])
+       as d (cluster, database, place, lease, state, unreachable, sqlstate, error)
+ where t.run = $1 and (t.cluster, t.database, t.place, t.lease) = (d.cluster, d.database, d.place, d.lease)
+   and t.worker = $2 and t.state = 'leased'
+returning t.state = 'failed' and not t.unreachable`
+	n := len(results)
+	clusters, databases, places, leases := make([]string, n), make([]string, n), make([]string, n), make([]int64, n)
+	states, unreachable, sqlstates, errs := make([]string, n), make([]bool, n), make([]string, n), make([]string, n)
+	for i, r := range results {
+		clusters[i], databases[i], places[i] = r.Target.Home.Cluster, r.Target.Home.Database, r.Target.Home.Schema
+		leases[i], states[i], unreachable[i], sqlstates[i], errs[i] = r.Target.Lease, string(r.State), r.Unreachable, r.SQLState, r.Error
+	}
+	return c.ledger(ctx, "record results", func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, update, run, worker, patience, clusters, databases, places, leases, states, unreachable, sqlstates, errs)
+		if err != nil {
+			return err
+		}
+		failed, anyFailed := false, false
+		if _, err := pgx.ForEachRow(rows, []any{&failed}, func() error { anyFailed = anyFailed || failed; return nil }); err != nil {
+			return err
+		}
+		if !anyFailed {
+			return nil
+		}
+		return halt(ctx, tx, run)
+	})
+}
+
+// halt halts the run if too much of it has failed.
+func halt(ctx context.Context, tx pgx.Tx, run string) error {
+	// One at a time, and by what the last has committed: two that each count one percent must not both pass.
+	if _, err := tx.Exec(ctx, `select from landlord.runs where id = $1 for update`, run); err != nil {
+		return err
+	}
+	const update = `
+update landlord.runs r
+   set state = 'halted', why = case when r.canary and n.first > 0 then format('%s of the first wave failed', n.first)
+                                    else format('%s of %s failed', n.failed, n.tried) end
+  from (select count(*) filter (where state = 'failed' and not unreachable) as failed,
+               count(*) filter (where state = 'failed' and not unreachable and wave = 1) as first,
+               count(*) filter (where state in ('verified', 'failed')) as tried
+          from landlord.run_targets where run = $1) n
+ where r.id = $1 and r.state = 'running' and (r.canary and n.first > 0 or n.tried >= 100 and n.failed * 100 > n.tried)`
+	_, err := tx.Exec(ctx, update, run)
+	return err
+}
+
+// AdvanceRun takes a run a step further when nothing is left to do in its wave: it begins the next one, pauses after the wave
+// that was asked for, or, when last, ends the run. Targets whose database or server failed fail with it, and those whose
+// tenant is gone are skipped. It returns the run as it is then, and how many targets are still to be done before it goes on.
+func (c *Catalog) AdvanceRun(ctx context.Context, run string, last bool) (r Run, open int, err error) {
+	const gone = `
+update landlord.run_targets t set state = 'skipped', reason = 'the tenant was removed'
+where t.run = $1 and t.state in ('pending', 'failed') and t.tenant is not null
+  and not exists (select from landlord.placements p
+                   where p.tenant = t.tenant and (p.cluster, p.database, p.schema) = (t.cluster, t.database, t.place))`
+	const blocked = `
+update landlord.run_targets t set state = 'failed', unreachable = true, error = 'not tried: ' || b.scope || ' files failed before'
+  from landlord.run_targets b
+ where t.run = $1 and t.state = 'pending' and b.run = t.run and b.cluster = t.cluster and b.scope <> 'tenant' and b.state = 'failed'
+   and (b.scope = 'server' and t.scope <> 'server' or t.scope = 'tenant' and b.database = t.database)`
+	const advance = `
+update landlord.runs r
+   set wave = least(r.wave + 1, r.waves),
+       state = case when r.wave = r.stop_after then 'paused'
+                    when r.wave < r.waves or not $2 then 'running'
+                    when exists (select from landlord.run_targets where run = $1 and state = 'failed') then 'failed' else 'done' end,
+       why = case when r.wave = r.stop_after then format('wave %s is done', r.wave) else r.why end,
+       ended_at = case when r.wave = r.waves and $2 then now() end
+ where r.id = $1 and r.state = 'running'
+   and not exists (select from landlord.run_targets where run = $1 and wave <= r.wave and state in ('pending', 'leased'))`
+	const count = `
+select count(*) from landlord.run_targets where run = $1 and wave <= $2 and state in ('pending', 'leased')`
+	err = c.ledger(ctx, "go on with the run", func(ctx context.Context, tx pgx.Tx) error {
+		// Whoever advances sees what the last one who did has committed.
+		if r, err = oneRun(ctx, tx, `select `+runColumns+` from landlord.runs where id = $1 for update`, run); err != nil || r.State != RunRunning {
+			return err
+		}
+		for _, sql := range []string{gone, blocked} {
+			if _, err := tx.Exec(ctx, sql, run); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Exec(ctx, advance, run, last); err != nil {
+			return err
+		}
+		if r, err = oneRun(ctx, tx, `select `+runColumns+` from landlord.runs where id = $1`, run); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, count, run, r.Wave).Scan(&open)
+	})
+	return r, open, err
+}
+
+// RunCount is how many targets of a wave of a run are in a state.
+type RunCount struct {
+	Wave  int
+	State TargetState
+	Count int
+}
+
+// RunCounts counts the targets of a run.
+func (c *Catalog) RunCounts(ctx context.Context, run string) (counts []RunCount, err error) {
+	const query = `
+select wave, state, count(*) from landlord.run_targets where run = $1 group by wave, state order by wave, state`
+	err = c.read(ctx, "count the run's targets", func(ctx context.Context, q querier) error {
+		rows, err := q.Query(ctx, query, run)
+		if err != nil {
+			return err
+		}
+		counts, err = pgx.CollectRows(rows, pgx.RowToStructByPos[RunCount])
+		return err
+	})
+	return counts, err
+}
+
+const targetColumns = `
+select cluster, database, place, scope, coalesce(tenant, ''), wave, state, lease, sqlstate, error, reason from landlord.run_targets `
+
+// RunTargets returns the targets of a run, by home.
+func (c *Catalog) RunTargets(ctx context.Context, run string) ([]RunTarget, error) {
+	return c.runTargets(ctx, "list the run's targets", targetColumns+`where run = $1 order by cluster, database, place`, run)
+}
+
+// TroubledTargets returns the targets of a run that have failed, are skipped or have been put off after an error, by home.
+func (c *Catalog) TroubledTargets(ctx context.Context, run string) ([]RunTarget, error) {
+	const query = targetColumns + `
+where run = $1 and (state in ('failed', 'skipped') or state in ('pending', 'leased') and error <> '') order by cluster, database, place`
+	return c.runTargets(ctx, "list what went wrong in the run", query, run)
+}
+
+func (c *Catalog) runTargets(ctx context.Context, act, query, run string) (targets []RunTarget, err error) {
+	err = c.read(ctx, act, func(ctx context.Context, q querier) error {
+		rows, err := q.Query(ctx, query, run)
+		if err != nil {
+			return err
+		}
+		targets, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t RunTarget, err error) {
+			err = row.Scan(&t.Home.Cluster, &t.Home.Database, &t.Home.Schema, &t.Scope, &t.Tenant, &t.Wave, &t.State, &t.Lease,
+				&t.SQLState, &t.Error, &t.Reason)
+			return t, err
+		})
+		return err
+	})
+	return targets, err
+}
+
+// SettleTargets sets targets of a run to verified or pending after what their homes say, but those that somebody works on or
+// that are skipped. A failed one stays failed as long as it is not verified. It returns how many were changed.
+func (c *Catalog) SettleTargets(ctx context.Context, run string, verified, behind []RunTarget) (n int, err error) {
+	const update = `
+update landlord.run_targets t set state = $5, sqlstate = '', error = ''
+  from unnest($2::text[], $3::text[], $4::text[]) as d (cluster, database, place)
+ where t.run = $1 and (t.cluster, t.database, t.place) = (d.cluster, d.database, d.place) and t.state <> $5
+   and (t.state in ('pending', 'verified') or t.state = 'failed' and $5 = 'verified' or t.state = 'leased' and t.leased_until <= now())`
+	err = c.ledger(ctx, "settle the run's targets", func(ctx context.Context, tx pgx.Tx) error {
+		n = 0
+		for state, targets := range map[TargetState][]RunTarget{TargetVerified: verified, TargetPending: behind} {
+			clusters, databases, places := make([]string, len(targets)), make([]string, len(targets)), make([]string, len(targets))
+			for i, t := range targets {
+				clusters[i], databases[i], places[i] = t.Home.Cluster, t.Home.Database, t.Home.Schema
+			}
+			tag, err := tx.Exec(ctx, update, run, clusters, databases, places, state)
+			if err != nil {
+				return err
+			}
+			n += int(tag.RowsAffected())
+		}
+		return nil
+	})
+	return n, err
+}

@@ -1,0 +1,261 @@
+package placement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/landlord-go/landlord/internal/pgerr"
+)
+
+// RunState is the state of a migration run.
+type RunState string
+
+// The states of a run. The last three are its end.
+const (
+	RunRunning   RunState = "running"
+	RunPaused    RunState = "paused"    // somebody asked for it
+	RunHalted    RunState = "halted"    // too much failed
+	RunFailed    RunState = "failed"    // all is tried, and some of it failed
+	RunDone      RunState = "done"      // every target is verified or skipped
+	RunAbandoned RunState = "abandoned" // a run of other files took its place
+)
+
+// TargetState is the state of one target of a run.
+type TargetState string
+
+// The states of a target.
+const (
+	TargetPending  TargetState = "pending"
+	TargetLeased   TargetState = "leased"   // a worker has it, for a time
+	TargetVerified TargetState = "verified" // its home says that it has all
+	TargetFailed   TargetState = "failed"
+	TargetSkipped  TargetState = "skipped" // somebody said why
+)
+
+// Run is one migration run in the ledger.
+type Run struct {
+	ID        string // uuid, also in the version rows of homes
+	Number    int64  // what people call it
+	Files     string // digest of its migrations
+	Newest    int64  // the last one's version
+	State     RunState
+	Wave      int // targets of later waves wait
+	Waves     int
+	StopAfter int    // the wave after which it pauses; 0: none
+	Canary    bool   // one failure in the first wave halts it
+	Why       string // it is paused or halted
+	Actor     string
+	StartedAt time.Time
+	EndedAt   *time.Time
+}
+
+// Over reports that nothing more happens in the run unless failed targets are tried again.
+func (r Run) Over() bool {
+	return r.State == RunDone || r.State == RunFailed || r.State == RunAbandoned
+}
+
+// RunTarget is a target of a run: a home, or what stands for a whole database or server.
+type RunTarget struct {
+	Home   Home // its Schema is the place in landlord.schema_version
+	Scope  string
+	Tenant string // whose home it is; empty: nobody's alone
+	Wave   int
+
+	State    TargetState
+	Lease    int64
+	SQLState string // of the last error, if PostgreSQL raised it
+	Error    string
+	Reason   string // why it is skipped
+}
+
+// What callers ask about an error of the ledger.
+var (
+	ErrNoRun    = errors.New("there is no run: landlord migrate up begins one")
+	ErrRunState = errors.New("the run does not allow it")
+)
+
+const runColumns = `id::text, number, files, newest, state, wave, waves, stop_after, canary, why, actor, started_at, ended_at`
+
+// LastRun returns the run that began last, or [ErrNoRun].
+func (c *Catalog) LastRun(ctx context.Context) (r Run, err error) {
+	const query = `select ` + runColumns + ` from landlord.runs order by number desc limit 1`
+	err = c.read(ctx, "read the last run", func(ctx context.Context, q querier) error {
+		r, err = oneRun(ctx, q, query)
+		return err
+	})
+	return r, err
+}
+
+// RunByID reads a run again.
+func (c *Catalog) RunByID(ctx context.Context, id string) (r Run, err error) {
+	const query = `select ` + runColumns + ` from landlord.runs where id = $1`
+	err = c.read(ctx, "read the run", func(ctx context.Context, q querier) error {
+		r, err = oneRun(ctx, q, query, id)
+		return err
+	})
+	return r, err
+}
+
+func oneRun(ctx context.Context, q querier, query string, args ...any) (Run, error) {
+	rows, err := q.Query(ctx, query, args...)
+	if err != nil {
+		return Run{}, err
+	}
+	r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Run])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Run{}, ErrNoRun
+	}
+	return r, err
+}
+
+// BeginRun records a run with its targets. An unfinished run of other files, on which nobody is at work, is abandoned for it.
+// Otherwise, where there is an unfinished run, that one is returned, and begun is false.
+func (c *Catalog) BeginRun(ctx context.Context, r Run, targets []RunTarget) (_ Run, begun bool, err error) {
+	const unfinished = `
+select ` + runColumns + ` from landlord.runs where state in ('running', 'paused', 'halted') for update`
+	const insert = `
+insert into landlord.runs (files, newest, state, waves, stop_after, canary, why, actor) values ($1, $2, $3, $4, $5, $6, $7, $8)
+returning ` + runColumns
+	var out Run
+	err = c.ledger(ctx, "begin a run", func(ctx context.Context, tx pgx.Tx) error {
+		begun = false
+		// Two that begin at once would both find none.
+		if _, err := tx.Exec(ctx, `lock table landlord.runs in share row exclusive mode`); err != nil {
+			return err
+		}
+		var err error
+		if out, err = oneRun(ctx, tx, unfinished); err == nil {
+			if out.Files == r.Files {
+				return nil
+			}
+			if err := abandon(ctx, tx, out); err != nil {
+				return err
+			}
+		} else if !errors.Is(err, ErrNoRun) {
+			return err
+		}
+		out, err = oneRun(ctx, tx, insert, r.Files, r.Newest, r.State, r.Waves, r.StopAfter, r.Canary, r.Why, c.cfg.Actor)
+		if err != nil {
+			return err
+		}
+		begun = true
+		return addTargets(ctx, tx, out.ID, targets)
+	})
+	return out, begun, err
+}
+
+// abandon ends an unfinished run that nobody works on.
+func abandon(ctx context.Context, tx pgx.Tx, r Run) error {
+	const update = `
+update landlord.runs set state = 'abandoned', ended_at = now(), why = 'a run of other files took its place'
+where id = $1 and not exists (select from landlord.run_targets where run = $1 and state = 'leased' and leased_until > now())`
+	tag, err := tx.Exec(ctx, update, r.ID)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = fmt.Errorf("%w: run %d has other files and is at work: let it end, or landlord migrate pause and try again when "+
+			"what is in flight is done", ErrRunState, r.Number)
+	}
+	return err
+}
+
+// AddRunTargets adds targets to the last wave of a run. Those that it has already stay as they are.
+func (c *Catalog) AddRunTargets(ctx context.Context, run string, targets []RunTarget) error {
+	return c.ledger(ctx, "add targets to the run", func(ctx context.Context, tx pgx.Tx) error {
+		return addTargets(ctx, tx, run, targets)
+	})
+}
+
+func addTargets(ctx context.Context, tx pgx.Tx, run string, targets []RunTarget) error {
+	const insert = `
+insert into landlord.run_targets (run, cluster, database, place, scope, tenant, wave)
+select $1, cluster, database, place, scope, nullif(tenant, ''), wave
+  from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[]) as t (cluster, database, place, scope, tenant, wave)
+    on conflict do nothing`
+	n := len(targets)
+	clusters, databases, places := make([]string, n), make([]string, n), make([]string, n)
+	scopes, tenants, waves := make([]string, n), make([]string, n), make([]int, n)
+	for i, t := range targets {
+		clusters[i], databases[i], places[i] = t.Home.Cluster, t.Home.Database, t.Home.Schema
+		scopes[i], tenants[i], waves[i] = t.Scope, t.Tenant, t.Wave
+	}
+	_, err := tx.Exec(ctx, insert, run, clusters, databases, places, scopes, tenants, waves)
+	return err
+}
+
+// SetRunState brings a run from one of the states to another. When it is in none of them, it is [ErrRunState].
+func (c *Catalog) SetRunState(ctx context.Context, run string, to RunState, why string, stopAfter int, from ...RunState) (r Run, err error) {
+	const update = `
+update landlord.runs set state = $2, why = $3, stop_after = $4, ended_at = null
+where id = $1 and state = any($5) returning ` + runColumns
+	err = c.ledger(ctx, fmt.Sprintf("set the run %s", to), func(ctx context.Context, tx pgx.Tx) error {
+		r, err = oneRun(ctx, tx, update, run, to, why, stopAfter, from)
+		if errors.Is(err, ErrNoRun) {
+			if r, err = oneRun(ctx, tx, `select `+runColumns+` from landlord.runs where id = $1`, run); err == nil {
+				err = fmt.Errorf("%w: run %d is %s", ErrRunState, r.Number, r.State)
+			}
+		}
+		if pgerr.Is(err, pgerr.UniqueViolation) {
+			err = fmt.Errorf("%w: a newer run is not over yet", ErrRunState)
+		}
+		return err
+	})
+	return r, err
+}
+
+// RetryTargets makes failed targets of a run pending again, all or the one at home, and returns how many.
+func (c *Catalog) RetryTargets(ctx context.Context, run string, home *Home) (n int, err error) {
+	const update = `
+update landlord.run_targets
+set state = 'pending', tries = 0, trouble_at = null, not_before = '-infinity', unreachable = false, sqlstate = '', error = ''
+where run = $1 and state = 'failed' and ($2 = '' or (cluster, database, place) = ($2, $3, $4))`
+	var one Home
+	if home != nil {
+		one = *home
+	}
+	err = c.ledger(ctx, "try failed targets again", func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, update, run, one.Cluster, one.Database, one.Schema)
+		n = int(tag.RowsAffected())
+		return err
+	})
+	return n, err
+}
+
+// SkipTarget takes a target out of a run that is neither verified nor being worked on, for a reason, and returns whether it
+// was there. A run in which nothing else failed is done then.
+func (c *Catalog) SkipTarget(ctx context.Context, run string, home Home, reason string) (found bool, err error) {
+	const update = `
+update landlord.run_targets set state = 'skipped', reason = $5
+where run = $1 and (cluster, database, place) = ($2, $3, $4)
+  and (state in ('pending', 'failed') or state = 'leased' and leased_until <= now())`
+	const done = `
+update landlord.runs set state = 'done'
+where id = $1 and state = 'failed' and not exists (select from landlord.run_targets where run = $1 and state = 'failed')`
+	err = c.ledger(ctx, "skip a target", func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, update, run, home.Cluster, home.Database, home.Schema, reason)
+		if err != nil {
+			return err
+		}
+		found = tag.RowsAffected() > 0
+		_, err = tx.Exec(ctx, done, run)
+		return err
+	})
+	return found, err
+}
+
+// ledger runs fn in a transaction that holds no lock but those of its rows: workers of one run do not wait for whoever
+// places tenants.
+func (c *Catalog) ledger(ctx context.Context, act string, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	limit := fmt.Sprintf(`set local idle_in_transaction_session_timeout = '1min'; set local lock_timeout = %d`,
+		max(c.cfg.Retry, c.cfg.Timeout).Milliseconds())
+	return c.try(ctx, act, func(ctx context.Context) error {
+		return pgx.BeginTxFunc(ctx, c.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, limit); err != nil {
+				return err
+			}
+			return fn(ctx, tx)
+		})
+	})
+}
