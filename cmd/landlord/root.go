@@ -92,6 +92,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newKeyCmd(a),
 		newClusterCmd(a),
 		newTenantCmd(a),
+		newMigrateCmd(a),
 		newDoctorCmd(a),
 		newBenchCmd(a),
 		newVersionCmd(a),

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/landlord-go/landlord/migrate/fleet"
+	"github.com/landlord-go/landlord/placement"
+)
+
+func newMigratePlanCmd(a *app) *cobra.Command {
+	var args migrateRun
+	cmd := &cobra.Command{
+		Use:   "plan",
+		Short: "Show what 'landlord migrate up' would do",
+		Long: `Look at all homes, and show which lack which migrations and in which waves they would be brought up to date.
+Nothing is changed.`,
+		Example: `  landlord migrate plan
+  landlord migrate plan --json | jq '.groups[] | select(.problem != "")'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.migratePlan(cmd.Context(), args) },
+	}
+	dirFlag(cmd, &args.dir)
+	cmd.Flags().StringArrayVar(&args.first, "tenant", nil, "`slug` of a tenant that is to be in the first wave (can be repeated)")
+	return cmd
+}
+
+// planView is a plan as it is printed.
+type planView struct {
+	UpToDate int         `json:"up_to_date"`
+	Targets  int         `json:"targets"`
+	Waves    []int       `json:"waves"`  // targets of each
+	Canary   bool        `json:"canary"` // one failure in the first wave halts the run
+	Groups   []groupView `json:"groups"`
+}
+
+type groupView struct {
+	Scope   string   `json:"scope"`
+	Count   int      `json:"count"`
+	Files   []string `json:"files"`
+	Problem string   `json:"problem,omitempty"`
+	Example string   `json:"example"`
+}
+
+func (a *app) migratePlan(ctx context.Context, args migrateRun) error {
+	o, err := args.options()
+	if err != nil {
+		return err
+	}
+	return a.withFleet(ctx, args.dir, true, func(f *fleet.Fleet, _ *placement.Catalog) error {
+		p, err := f.Plan(ctx, o)
+		if err != nil {
+			return err
+		}
+		v := viewPlan(p)
+		return a.show(v, v.write)
+	})
+}
+
+func viewPlan(p fleet.Plan) planView {
+	v := planView{UpToDate: p.UpToDate, Targets: len(p.Targets), Waves: make([]int, p.Waves), Canary: p.Canary, Groups: []groupView{}}
+	if len(p.Targets) == 0 {
+		v.Waves = []int{}
+	}
+	for _, t := range p.Targets {
+		v.Waves[t.Wave-1]++
+	}
+	for _, g := range p.Groups {
+		files := g.Files
+		if files == nil {
+			files = []string{}
+		}
+		v.Groups = append(v.Groups, groupView{string(g.Scope), g.Count, files, oneLine(g.Problem), g.Example.String()})
+	}
+	return v
+}
+
+func (v planView) write(w io.Writer) {
+	fmt.Fprintf(w, "%d homes are up to date\n", v.UpToDate)
+	for _, g := range v.Groups {
+		what := map[string]string{"tenant": "homes", "database": "databases", "server": "servers"}[g.Scope]
+		if g.Problem != "" {
+			fmt.Fprintf(w, "%d %s, such as %s, would be tried: %s\n", g.Count, what, g.Example, g.Problem)
+			continue
+		}
+		fmt.Fprintf(w, "%d %s, such as %s, lack %s\n", g.Count, what, g.Example, strings.Join(g.Files, ", "))
+	}
+	for i, n := range v.Waves {
+		fmt.Fprintf(w, "wave %d: %d targets\n", i+1, n)
+	}
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/landlord-go/landlord/migrate/fleet"
+	"github.com/landlord-go/landlord/placement"
+)
+
+func newMigrateResumeCmd(a *app) *cobra.Command {
+	var args migrateRun
+	cmd := &cobra.Command{
+		Use:   "resume",
+		Short: "Go on with a run that was interrupted, paused or halted",
+		Long: `Go on with the last run where it stopped, whatever stopped it. What another process still holds is waited for: its
+lease ends some seconds after its last sign of life. Where nothing is left to do, nothing is done.`,
+		Example: `  landlord migrate resume
+  landlord migrate resume --wave 2`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, err := args.options()
+			switch {
+			case err != nil:
+				return err
+			case args.dryRun:
+				return a.lastRunOnly(cmd.Context())
+			}
+			return a.withFleet(cmd.Context(), args.dir, true, func(f *fleet.Fleet, _ *placement.Catalog) error {
+				s, err := f.Resume(cmd.Context(), o)
+				return a.showRun(cmd.Context(), s, err)
+			})
+		},
+	}
+	dirFlag(cmd, &args.dir)
+	cmd.Flags().IntVar(&args.wave, "wave", 0, "pause after the wave of this `number`")
+	cmd.Flags().BoolVar(&args.dryRun, "dry-run", false, "only show the run that would be gone on with")
+	return cmd
+}

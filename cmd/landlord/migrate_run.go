@@ -1,0 +1,216 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/landlord-go/landlord/migrate"
+	"github.com/landlord-go/landlord/migrate/fleet"
+	"github.com/landlord-go/landlord/placement"
+	"github.com/landlord-go/landlord/tenant"
+)
+
+// withFleet runs fn on the fleet of the catalog and the folder that --dir or the configuration names; without files, for a
+// command that migrates nothing.
+func (a *app) withFleet(ctx context.Context, dir string, files bool, fn func(*fleet.Fleet, *placement.Catalog) error) error {
+	set := &migrate.Set{}
+	if files {
+		folder, err := a.migrationsDir(dir)
+		if err != nil {
+			return err
+		}
+		if set, err = newTables(folder).load(); err != nil {
+			return err
+		}
+	}
+	c, err := a.config()
+	if err != nil {
+		return err
+	}
+	dsn, err := c.Catalog.Resolve()
+	if err != nil {
+		return err
+	}
+	// Workers come back to the catalog again and again: unlike other commands, this one keeps its connections.
+	catalog, err := placement.Open(ctx, placement.Config{DSN: dsn, Logger: a.log, MaxConns: 8, Retry: a.patience})
+	if err != nil {
+		return err
+	}
+	defer catalog.Close()
+	f, err := fleet.New(fleet.Config{Catalog: catalog, Set: set, Logger: a.log, Progress: a.tellProgress})
+	if err != nil {
+		return err
+	}
+	return fn(f, catalog)
+}
+
+// tellProgress writes one line for a person.
+func (a *app) tellProgress(s fleet.Status) {
+	all := 0
+	for _, n := range s.Counts {
+		all += n
+	}
+	var line strings.Builder
+	fmt.Fprintf(&line, "run %d, wave %d of %d: %d of %d targets verified", s.Run.Number, s.Run.Wave, s.Run.Waves,
+		s.Counts[placement.TargetVerified], all)
+	for _, state := range []placement.TargetState{placement.TargetLeased, placement.TargetFailed, placement.TargetSkipped} {
+		if n := s.Counts[state]; n > 0 {
+			fmt.Fprintf(&line, ", %d %s", n, state)
+		}
+	}
+	if s.Waiting > 0 {
+		fmt.Fprintf(&line, ", %d to be tried again (%s)", s.Waiting, oneLine(s.LastErr))
+	}
+	a.progress("%s", line.String())
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// runView is a run as it is printed.
+type runView struct {
+	Run       int64         `json:"run"` // 0: there is none
+	ID        string        `json:"id,omitempty"`
+	State     string        `json:"state"`
+	Why       string        `json:"why,omitempty"`
+	Newest    int64         `json:"newest,omitempty"`
+	Wave      int           `json:"wave,omitempty"`
+	Waves     []waveView    `json:"waves"`
+	UpToDate  int           `json:"up_to_date"`
+	Pending   int           `json:"pending"`
+	Leased    int           `json:"leased"`
+	Verified  int           `json:"verified"`
+	Failed    int           `json:"failed"`
+	Skipped   int           `json:"skipped"`
+	Waiting   int           `json:"waiting"`
+	Failures  []failureView `json:"failures"`
+	Skips     []skipView    `json:"skips"`
+	Actor     string        `json:"actor,omitempty"`
+	StartedAt *time.Time    `json:"started_at,omitempty"`
+	EndedAt   *time.Time    `json:"ended_at,omitempty"`
+}
+
+type waveView struct {
+	Wave     int `json:"wave"`
+	Targets  int `json:"targets"`
+	Verified int `json:"verified"`
+	Failed   int `json:"failed"`
+	Skipped  int `json:"skipped"`
+}
+
+type failureView struct {
+	SQLState string   `json:"sqlstate"`
+	Error    string   `json:"error"`
+	Count    int      `json:"count"`
+	Homes    []string `json:"homes"`
+}
+
+type skipView struct {
+	Home   string `json:"home"`
+	Reason string `json:"reason"`
+}
+
+func viewRun(s fleet.Status) runView {
+	v := runView{State: "up to date", UpToDate: s.UpToDate, Waves: []waveView{}, Failures: []failureView{}, Skips: []skipView{}}
+	if s.Run.ID == "" {
+		return v
+	}
+	r := s.Run
+	v.Run, v.ID, v.State, v.Why, v.Newest, v.Wave = r.Number, r.ID, string(r.State), r.Why, r.Newest, r.Wave
+	v.Actor, v.StartedAt, v.EndedAt = r.Actor, &r.StartedAt, r.EndedAt
+	v.Pending, v.Leased = s.Counts[placement.TargetPending], s.Counts[placement.TargetLeased]
+	v.Verified, v.Failed = s.Counts[placement.TargetVerified], s.Counts[placement.TargetFailed]
+	v.Skipped, v.Waiting = s.Counts[placement.TargetSkipped], s.Waiting
+	for _, w := range s.Waves {
+		v.Waves = append(v.Waves, waveView(w))
+	}
+	for _, f := range s.Failures {
+		view := failureView{SQLState: f.SQLState, Error: oneLine(f.Error), Count: f.Count}
+		for _, h := range f.Homes {
+			view.Homes = append(view.Homes, h.String())
+		}
+		v.Failures = append(v.Failures, view)
+	}
+	for _, t := range s.Skipped {
+		v.Skips = append(v.Skips, skipView{t.Home.String(), t.Reason})
+	}
+	return v
+}
+
+func (v runView) write(w io.Writer) {
+	if v.Run == 0 {
+		fmt.Fprintf(w, "all %d homes are up to date\n", v.UpToDate)
+		return
+	}
+	state := v.State
+	if v.Why != "" {
+		state += ": " + v.Why
+	}
+	fmt.Fprintf(w, "run %d is %s\n", v.Run, state)
+	fmt.Fprintln(w, "WAVE\tTARGETS\tVERIFIED\tFAILED\tSKIPPED")
+	for _, wave := range v.Waves {
+		fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%d\n", wave.Wave, wave.Targets, wave.Verified, wave.Failed, wave.Skipped)
+	}
+	const most = 5 // homes named of each failure; --json names all
+	for _, f := range v.Failures {
+		fmt.Fprintf(w, "%d failed with %s: %s\n", f.Count, cmp.Or(f.SQLState, "no SQLSTATE"), f.Error)
+		for i, home := range f.Homes {
+			if i == most {
+				fmt.Fprintf(w, "  and %d more\n", len(f.Homes)-most)
+				break
+			}
+			fmt.Fprintf(w, "  %s\n", home)
+		}
+	}
+	for _, s := range v.Skips {
+		fmt.Fprintf(w, "skipped %s: %s\n", s.Home, s.Reason)
+	}
+}
+
+// showRun prints what has become of a run. err is why this process did not go on with it; else a run that did not reach all
+// homes ends with status 3, and says what leads on.
+func (a *app) showRun(ctx context.Context, s fleet.Status, err error) error {
+	if err != nil {
+		if s.Run.ID != "" && ctx.Err() == nil {
+			err = errors.Join(a.show(viewRun(s), viewRun(s).write), err)
+		}
+		return err
+	}
+	v := viewRun(s)
+	if err := a.show(v, v.write); err != nil {
+		return err
+	}
+	switch s.Run.State {
+	case placement.RunPaused, placement.RunHalted:
+		return partly(fmt.Errorf("run %d is %s: landlord migrate resume goes on with it", s.Run.Number, s.Run.State))
+	case placement.RunFailed:
+		return partly(fmt.Errorf("run %d: %d targets failed, the rest is done: put right what is wrong there, then landlord migrate retry; "+
+			"or leave one out with landlord migrate skip", s.Run.Number, s.Counts[placement.TargetFailed]))
+	case placement.RunAbandoned:
+		return partly(fmt.Errorf("run %d was abandoned: %s", s.Run.Number, s.Run.Why))
+	case placement.RunRunning, placement.RunDone:
+	}
+	return nil
+}
+
+// homeOf is the home that an argument names: itself, or that of the tenant with this slug.
+func homeOf(ctx context.Context, catalog *placement.Catalog, arg string) (placement.Home, error) {
+	if strings.Contains(arg, "/") {
+		parts := strings.SplitN(arg, "/", 3)
+		if len(parts) != 3 {
+			return placement.Home{}, usageError("read home %.200q: write it as cluster/database/schema", arg)
+		}
+		// No check of the names: what stands for a whole database is among them.
+		return placement.Home{Cluster: parts[0], Database: parts[1], Schema: parts[2]}, nil
+	}
+	slug, err := tenant.ParseSlug(arg)
+	if err != nil {
+		return placement.Home{}, usageError("%w", err)
+	}
+	t, err := catalog.TenantBySlug(ctx, slug)
+	return t.Home, err
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/landlord-go/landlord/migrate/fleet"
+	"github.com/landlord-go/landlord/placement"
+)
+
+func newMigrateStatusCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show how far the last run is, and what failed",
+		Long: `Show how far the last run is, and what failed, grouped by SQLSTATE. It asks the catalog only: 'landlord migrate plan'
+asks the homes. Exit status 3 says that the run is not over, or that not all homes are done.`,
+		Example: `  landlord migrate status
+  landlord migrate status --json | jq -r '.failures[] | .homes[]'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.migrateStatus(cmd.Context(), func(s fleet.Status) error {
+				if s.Whole() {
+					return nil
+				}
+				return &statusError{status: exitPartly}
+			})
+		},
+	}
+}
+
+// migrateStatus prints how far the last run is, and ends as end finds.
+func (a *app) migrateStatus(ctx context.Context, end func(fleet.Status) error) error {
+	return a.withFleet(ctx, "", false, func(f *fleet.Fleet, _ *placement.Catalog) error {
+		s, err := f.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if err := a.show(viewRun(s), viewRun(s).write); err != nil {
+			return err
+		}
+		return end(s)
+	})
+}
+
+// lastRunOnly is a dry run of what works on the last run: it shows that.
+func (a *app) lastRunOnly(ctx context.Context) error {
+	return a.migrateStatus(ctx, func(fleet.Status) error { return nil })
+}

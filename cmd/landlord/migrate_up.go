@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/landlord-go/landlord/migrate/fleet"
+	"github.com/landlord-go/landlord/placement"
+)
+
+// migrateRun are the flags of the commands that work on a run.
+type migrateRun struct {
+	dir    string
+	first  []string
+	wave   int
+	dryRun bool
+}
+
+func (args *migrateRun) options() (fleet.Options, error) {
+	if args.wave < 0 {
+		return fleet.Options{}, usageError("--wave is the number of a wave, from 1")
+	}
+	return fleet.Options{First: args.first, StopAfter: args.wave}, nil
+}
+
+func dirFlag(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "dir", "", "`folder` of the migrations (default the configuration's)")
+}
+
+func newMigrateUpCmd(a *app) *cobra.Command {
+	var args migrateRun
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Bring all homes to the version of the migrations",
+		Long: `Bring all homes to the version of the migrations, in waves: homes of every kind a few at first, then more. A home
+that fails keeps no other from being migrated; too many that fail halt the run.
+
+It can be stopped at any moment: 'landlord migrate resume' goes on. Started again, or on another machine, while a
+run of the same files is at work, it helps.
+
+Exit status 3 says that not all homes are done: failures are listed, grouped by SQLSTATE.`,
+		Example: `  landlord migrate up
+  landlord migrate up --dry-run
+  landlord migrate up --tenant acme --wave 1   # acme first, and then a look at it
+  landlord migrate up --json | jq '.failures'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.migrateUp(cmd.Context(), args) },
+	}
+	dirFlag(cmd, &args.dir)
+	cmd.Flags().StringArrayVar(&args.first, "tenant", nil, "`slug` of a tenant that is to be in the first wave (can be repeated)")
+	cmd.Flags().IntVar(&args.wave, "wave", 0, "pause after the wave of this `number`")
+	cmd.Flags().BoolVar(&args.dryRun, "dry-run", false, "only show what would be done, as 'landlord migrate plan' does")
+	return cmd
+}
+
+func (a *app) migrateUp(ctx context.Context, args migrateRun) error {
+	o, err := args.options()
+	if err != nil {
+		return err
+	}
+	if args.dryRun {
+		return a.migratePlan(ctx, args)
+	}
+	return a.withFleet(ctx, args.dir, true, func(f *fleet.Fleet, _ *placement.Catalog) error {
+		s, err := f.Up(ctx, o)
+		return a.showRun(ctx, s, err)
+	})
+}

@@ -1,0 +1,101 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// runOutput is what the commands of a run print.
+type runOutput struct {
+	Run                       int
+	State                     string
+	Pending, Leased, Verified int
+}
+
+// start starts the program and returns it.
+func (s site) start(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *strings.Builder) {
+	t.Helper()
+	cmd = exec.Command(s.bin, args...)
+	cmd.Dir = s.dir
+	stderr = &strings.Builder{}
+	cmd.Stderr = stderr
+	require.NoError(t, cmd.Start())
+	return cmd, stderr
+}
+
+// status is that of the last run; zero while there is none.
+func (s site) status(t *testing.T) (out runOutput) {
+	t.Helper()
+	stdout, _, _ := s.run("migrate", "status", "--json")
+	if stdout != "" {
+		require.NoError(t, json.Unmarshal([]byte(stdout), &out))
+	}
+	return out
+}
+
+// applied counts the version rows of a version, and how many homes are among them.
+func (s site) applied(t *testing.T, cluster string, version int) (rows, homes int) {
+	t.Helper()
+	out := s.must(t, "dev", "psql", "--cluster", cluster, "-c",
+		fmt.Sprintf("select 'rows', count(*), count(distinct schema) from landlord.schema_version where version = %d", version))
+	counts := regexp.MustCompile(`rows[ |]+(\d+)[ |]+(\d+)`).FindStringSubmatch(out)
+	require.Len(t, counts, 3, out)
+	_, err := fmt.Sscan(counts[1]+" "+counts[2], &rows, &homes)
+	require.NoError(t, err)
+	return rows, homes
+}
+
+func TestAMigrationThatIsKilledAgainAndAgainEndsWithEveryVersionOnce(t *testing.T) {
+	t.Parallel()
+	const crowd = 24
+	s := newSite(t)
+	for i := range crowd {
+		s.must(t, "tenant", "add", fmt.Sprintf("tenant-%02d", i), "--model", "schema")
+	}
+	slow := "-- +goose Up\nalter table customers add column note text;\nselect pg_sleep(0.4);\n"
+	require.NoError(t, os.WriteFile(filepath.Join(s.dir, ".landlord", "migrations", "00004_note.sql"), []byte(slow), 0o600))
+
+	for i := range 2 {
+		verb := []string{"up", "resume"}[i]
+		cmd, _ := s.start(t, "migrate", verb)
+		require.Eventually(t, func() bool {
+			out := s.status(t)
+			return out.State == "running" && out.Leased > 0 && out.Verified > 4*i
+		}, time.Minute, 20*time.Millisecond)
+		time.Sleep(300 * time.Millisecond)
+		require.NoError(t, cmd.Process.Kill())
+		require.Error(t, cmd.Wait())
+		require.Equal(t, "running", s.status(t).State, "nobody has ended it")
+	}
+
+	before := s.status(t).Verified
+	cmd, stderr := s.start(t, "migrate", "resume")
+	require.Eventually(t, func() bool { return s.status(t).Verified > before }, time.Minute, 20*time.Millisecond)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+	require.Error(t, cmd.Wait())
+	require.Equal(t, 130, cmd.ProcessState.ExitCode())
+	require.Contains(t, stderr.String(), "landlord migrate resume")
+
+	var out runOutput
+	require.NoError(t, json.Unmarshal([]byte(s.must(t, "migrate", "resume", "--json")), &out))
+	require.Equal(t, "done", out.State)
+	require.Equal(t, crowd+2, out.Verified, "every schema, and both shared homes")
+	total := 0
+	for _, cluster := range []string{"a", "b"} {
+		rows, homes := s.applied(t, cluster, 4)
+		require.Equal(t, homes, rows)
+		total += homes
+	}
+	require.Equal(t, crowd+2, total)
+	require.Contains(t, s.must(t, "migrate", "plan"), "26 homes are up to date\n")
+}
