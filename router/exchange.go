@@ -271,13 +271,13 @@ func outdated(err error) bool {
 		return pgerr.Is(err, pgerr.FeatureNotSupported)
 	case "PortalSetResultFormat": // by text: another number of columns than formats were asked for
 		return pgerr.Is(err, pgerr.ProtocolViolation)
-	case "getTypeInputInfo", "getTypeBinaryInputInfo": // a parameter's type is gone
+	case "getTypeInputInfo", "getTypeBinaryInputInfo": // a parameter's type is gone; PostgreSQL names the parameter as the place
 		return pgerr.Is(err, pgerr.InternalError)
 	}
 	if answer.Where != "" { // within a function: it was running
 		return false
 	}
-	if pgerr.Is(err, pgerr.InvalidPreparedStatement) {
+	if pgerr.Is(err, pgerr.InvalidPreparedStatement, pgerr.InternalError) { // the latter: by text, such a type is looked up sooner
 		return true
 	}
 	// A place in our own text was found wrong while it was read: a column has gone, or its type no longer goes with that of
