@@ -275,12 +275,15 @@ const (
 	Final       Verdict = iota // the file or the data is at fault: the same again fails again
 	Again                      // others stood in the way: a lock, a deadlock, the time
 	Unreachable                // the server was not there; of the file it says nothing
+	Held                       // the home is being moved; it can be tried again when that is over
 )
 
 // Judge says what err, of Apply or of connecting, asks for.
 func Judge(err error) Verdict {
 	_, busy := errors.AsType[*busyError](err)
 	switch code := pgerr.Code(err); {
+	case pgerr.Is(err, pgerr.Held):
+		return Held
 	case busy, pgerr.Is(err, pgerr.LockNotAvailable, pgerr.DeadlockDetected, pgerr.SerializationFailure, pgerr.QueryCanceled):
 		return Again
 	case pgerr.Is(err, "08", pgerr.TooManyConnections, pgerr.AdminShutdown, pgerr.CrashShutdown, pgerr.CannotConnectNow):

@@ -158,7 +158,7 @@ func TestJudgeTellsWhatIsWorthTryingAgain(t *testing.T) {
 	for code, want := range map[string]migrate.Verdict{
 		"55P03": migrate.Again, "40P01": migrate.Again, "40001": migrate.Again, "57014": migrate.Again,
 		"08006": migrate.Unreachable, "57P01": migrate.Unreachable, "57P03": migrate.Unreachable, "53300": migrate.Unreachable,
-		"23505": migrate.Final, "22P02": migrate.Final, "42P01": migrate.Final, "LL006": migrate.Final, "XX000": migrate.Final,
+		"LL009": migrate.Held, "23505": migrate.Final, "22P02": migrate.Final, "42P01": migrate.Final, "LL006": migrate.Final, "XX000": migrate.Final,
 	} {
 		require.Equal(t, want, migrate.Judge(&pgconn.PgError{Code: code}), code)
 	}

@@ -74,10 +74,10 @@ type TargetResult struct {
 	Target RunTarget
 	// State is verified, failed, or pending: it is put off, and fails when that has gone on for too long. Without an error a
 	// pending target is given back as if it had not been claimed.
-	State       TargetState
-	Unreachable bool // its server was not there, which says nothing of the files
-	SQLState    string
-	Error       string
+	State     TargetState
+	Blameless bool // its server was not there, or it is being moved: that says nothing of the files, and halts no run
+	SQLState  string
+	Error     string
 }
 
 // FinishTargets records results. Those of a target that another worker has taken over are passed over. patience is for how
@@ -88,25 +88,25 @@ func (c *Catalog) FinishTargets(ctx context.Context, run, worker string, patienc
 update landlord.run_targets t
    set state = case when d.state = 'pending' and d.error <> '' and clock_timestamp() - coalesce(t.trouble_at, clock_timestamp()) >= $3
                     then 'failed' else d.state end,
-       worker = null, leased_until = null, sqlstate = d.sqlstate, error = d.error, unreachable = d.unreachable,
+       worker = null, leased_until = null, sqlstate = d.sqlstate, error = d.error, blameless = d.blameless,
        tries = case when d.error = '' then 0 else t.tries + 1 end,
        trouble_at = case when d.error <> '' then coalesce(t.trouble_at, clock_timestamp()) end,
        not_before = case when d.state = 'pending' and d.error <> ''
                          then clock_timestamp() + random() * interval '200 ms' * (2 ^ least(t.tries, 7)) else '-infinity' end
   from unnest($4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::bool[], $10::text[], $11::text[])
-       as d (cluster, database, place, lease, state, unreachable, sqlstate, error)
+       as d (cluster, database, place, lease, state, blameless, sqlstate, error)
  where t.run = $1 and (t.cluster, t.database, t.place, t.lease) = (d.cluster, d.database, d.place, d.lease)
    and t.worker = $2 and t.state = 'leased'
-returning t.state = 'failed' and not t.unreachable`
+returning t.state = 'failed' and not t.blameless`
 	n := len(results)
 	clusters, databases, places, leases := make([]string, n), make([]string, n), make([]string, n), make([]int64, n)
-	states, unreachable, sqlstates, errs := make([]string, n), make([]bool, n), make([]string, n), make([]string, n)
+	states, blameless, sqlstates, errs := make([]string, n), make([]bool, n), make([]string, n), make([]string, n)
 	for i, r := range results {
 		clusters[i], databases[i], places[i] = r.Target.Home.Cluster, r.Target.Home.Database, r.Target.Home.Schema
-		leases[i], states[i], unreachable[i], sqlstates[i], errs[i] = r.Target.Lease, string(r.State), r.Unreachable, r.SQLState, r.Error
+		leases[i], states[i], blameless[i], sqlstates[i], errs[i] = r.Target.Lease, string(r.State), r.Blameless, r.SQLState, r.Error
 	}
 	return c.ledger(ctx, "record results", func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, update, run, worker, patience, clusters, databases, places, leases, states, unreachable, sqlstates, errs)
+		rows, err := tx.Query(ctx, update, run, worker, patience, clusters, databases, places, leases, states, blameless, sqlstates, errs)
 		if err != nil {
 			return err
 		}
@@ -131,8 +131,8 @@ func halt(ctx context.Context, tx pgx.Tx, run string) error {
 update landlord.runs r
    set state = 'halted', why = case when r.canary and n.first > 0 then format('%s of the first wave failed', n.first)
                                     else format('%s of %s failed', n.failed, n.tried) end
-  from (select count(*) filter (where state = 'failed' and not unreachable) as failed,
-               count(*) filter (where state = 'failed' and not unreachable and wave = 1) as first,
+  from (select count(*) filter (where state = 'failed' and not blameless) as failed,
+               count(*) filter (where state = 'failed' and not blameless and wave = 1) as first,
                count(*) filter (where state in ('verified', 'failed')) as tried
           from landlord.run_targets where run = $1) n
  where r.id = $1 and r.state = 'running' and (r.canary and n.first > 0 or n.tried >= 100 and n.failed * 100 > n.tried)`
@@ -150,7 +150,7 @@ where t.run = $1 and t.state in ('pending', 'failed') and t.tenant is not null
   and not exists (select from landlord.placements p
                    where p.tenant = t.tenant and (p.cluster, p.database, p.schema) = (t.cluster, t.database, t.place))`
 	const blocked = `
-update landlord.run_targets t set state = 'failed', unreachable = true, error = 'not tried: ' || b.scope || ' files failed before'
+update landlord.run_targets t set state = 'failed', blameless = true, error = 'not tried: ' || b.scope || ' files failed before'
   from landlord.run_targets b
  where t.run = $1 and t.state = 'pending' and b.run = t.run and b.cluster = t.cluster and b.scope <> 'tenant' and b.state = 'failed'
    and (b.scope = 'server' and t.scope <> 'server' or t.scope = 'tenant' and b.database = t.database)`

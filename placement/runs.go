@@ -209,7 +209,7 @@ where id = $1 and state = any($5) returning ` + runColumns
 func (c *Catalog) RetryTargets(ctx context.Context, run string, home *Home) (n int, err error) {
 	const update = `
 update landlord.run_targets
-set state = 'pending', tries = 0, trouble_at = null, not_before = '-infinity', unreachable = false, sqlstate = '', error = ''
+set state = 'pending', tries = 0, trouble_at = null, not_before = '-infinity', blameless = false, sqlstate = '', error = ''
 where run = $1 and state = 'failed' and ($2 = '' or (cluster, database, place) = ($2, $3, $4))`
 	var one Home
 	if home != nil {

@@ -11,9 +11,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/landlord-go/landlord/internal/pgtest"
+	"github.com/landlord-go/landlord/migrations"
 	"github.com/landlord-go/landlord/placement"
 	"github.com/landlord-go/landlord/tenant"
 )
@@ -369,13 +373,20 @@ func TestBudgetHoldsWhileManyRenewAtOnce(t *testing.T) {
 
 func TestInitUpgradesACatalogWithoutBudgets(t *testing.T) {
 	t.Parallel()
-	b := newBudget(t, 30)
-	exec(t, b.direct, `drop function landlord.share_connections, landlord.release_connections`)
-	exec(t, b.direct, `drop table landlord.connection_shares, landlord.runs, landlord.run_targets`)
-	exec(t, b.direct, `alter table landlord.clusters drop column connections`)
-	exec(t, b.direct, `delete from landlord.catalog_version where version_id > 1`)
+	dsn := pgtest.NewDatabase(t)
+	conn := connect(t, dsn)
+	exec(t, conn, `create schema landlord`)
+	db := stdlib.OpenDB(*conn.Config())
+	defer db.Close()
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, migrations.Control(), goose.WithTableName("landlord.catalog_version"))
+	require.NoError(t, err)
+	_, err = provider.UpTo(t.Context(), 1)
+	require.NoError(t, err)
+	exec(t, conn, `insert into landlord.settings (id_type) values ('uuid')`)
+	exec(t, conn, `insert into landlord.clusters (name, endpoint, shared_database, operator, app, admin)
+		values ('a', 'env:A', 'landlord', 'env:A', 'env:A', 'env:A')`)
 
-	old := open(t, placement.Config{DSN: b.direct.Config().ConnString()})
+	old := open(t, placement.Config{DSN: dsn})
 	have, want, err := old.Version(t.Context())
 	require.NoError(t, err)
 	require.Less(t, have, want)
@@ -384,7 +395,7 @@ func TestInitUpgradesACatalogWithoutBudgets(t *testing.T) {
 	require.ErrorContains(t, err, "run landlord init")
 	steps, err := old.Init(t.Context(), tenant.UUID)
 	require.NoError(t, err)
-	require.Len(t, steps, 2)
+	require.Len(t, steps, int(want-have))
 	cl, err := old.Cluster(t.Context(), "a")
 	require.NoError(t, err)
 	require.Equal(t, placement.DefaultConnections, cl.Connections)

@@ -66,7 +66,7 @@ func TestDoctorFindsNothingInAHealthyHouse(t *testing.T) {
 	s.add("bank", "schema")
 	s.ok("tenant", "suspend", "bank")
 	out := parse[doctorOutput](t, s.ok("doctor", "--json"))
-	require.Equal(t, 3, out.Catalog.Version)
+	require.Positive(t, out.Catalog.Version)
 	require.Equal(t, 2, out.Tenants)
 	require.NotNil(t, out.Findings)
 	require.NotNil(t, out.Residue)

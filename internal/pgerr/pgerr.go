@@ -22,6 +22,8 @@ const (
 	Behind    = "LL006" // the home's schema version does not fit the caller's
 	Overtaken = "LL007" // another worker has taken over the schema that the caller migrates
 	Applied   = "LL008" // the migration is applied already; nothing of it has run
+	Held      = "LL009" // the home is being moved, and must stay as it is until that is over
+	Outdated  = "LL010" // the application was written for tables that the fleet has left behind
 )
 
 // Connections: classes 08 and 53, and 57P01 to 57P05.

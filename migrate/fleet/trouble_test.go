@@ -89,6 +89,26 @@ func TestAReaderIsWaitedForWithoutHoldingOthersUp(t *testing.T) {
 	require.Equal(t, placement.RunDone, s.Run.State)
 }
 
+func TestAHomeThatIsBeingMovedStaysAsItIs(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 1, "a")
+	f := newFleet(t, h, with(t, "00004_note.sql", addNote))
+	moved := all[2].Home
+	h.SuperExec(t, moved.Database, "insert into landlord.move_hold (schema, move) values ('"+moved.Schema+"', gen_random_uuid())")
+	s, err := f.Up(t.Context(), fleet.Options{First: []string{"schema-a-000"}})
+	require.NoError(t, err)
+	require.Equal(t, placement.RunFailed, s.Run.State, "it halts no run, not even as its canary")
+	require.Equal(t, pgerr.Held, s.Failures[0].SQLState)
+	require.False(t, has(t, h, moved, "note"))
+	require.Equal(t, len(all)-1, s.Counts[placement.TargetVerified])
+
+	h.SuperExec(t, moved.Database, "delete from landlord.move_hold")
+	s, err = f.Retry(t.Context(), nil)
+	require.NoError(t, err)
+	require.Equal(t, placement.RunDone, s.Run.State)
+	require.True(t, has(t, h, moved, "note"))
+}
+
 func TestAnOrphanIsFoundInEveryModel(t *testing.T) {
 	t.Parallel()
 	h, all := street(t, 1, "a")

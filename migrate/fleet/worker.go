@@ -162,10 +162,11 @@ func (w *worker) result(t target, err error) placement.TargetResult {
 	}
 	verdict := migrate.Judge(err)
 	r.State = placement.TargetFailed
-	if verdict != migrate.Final {
+	if verdict == migrate.Again || verdict == migrate.Unreachable {
 		r.State = placement.TargetPending
 	}
-	r.Unreachable, r.SQLState, r.Error = verdict == migrate.Unreachable, pgerr.Code(err), redact(err)
+	r.Blameless = verdict == migrate.Unreachable || verdict == migrate.Held
+	r.SQLState, r.Error = pgerr.Code(err), redact(err)
 	return r
 }
 

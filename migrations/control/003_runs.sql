@@ -36,7 +36,7 @@ create table landlord.run_targets (
     tries        integer     not null default 0,   -- since the trouble began
     trouble_at   timestamptz,                      -- when it was put off for the first time
     not_before   timestamptz not null default '-infinity',
-    unreachable  boolean     not null default false, -- it failed for want of a connection, which says nothing of the files
+    blameless    boolean     not null default false, -- it failed for something that says nothing of the files
     sqlstate     text        not null default '',
     error        text        not null default '',
     reason       text        not null default '',  -- it was skipped

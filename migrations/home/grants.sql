@@ -38,7 +38,8 @@ begin
     grant execute on routine landlord.secure, landlord.secure_table, landlord.is_secured, landlord.check_links to landlord_migrator;
     grant select, insert on landlord.schema_version to landlord_migrator;
     grant execute on function landlord.begin_step, landlord.end_step to landlord_migrator;
-    grant select, insert, update on landlord.schema_step to landlord_migrator;
+    grant select, insert, update on landlord.schema_step, landlord.backfill to landlord_migrator;
+    grant select on landlord.move_hold to landlord_migrator;
 
     -- Only who has business here connects, and nobody makes temporary tables: one could shadow a real table for the
     -- next tenant on the same connection.

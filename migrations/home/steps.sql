@@ -30,6 +30,10 @@ begin
         raise exception 'another worker has taken this schema over' using errcode = 'LL007';
     end if;
 
+    if exists (select from landlord.move_hold h where h.schema = p_schema) then
+        raise exception 'the home is being moved' using errcode = 'LL009';
+    end if;
+
     select v.checksum into v_have from landlord.schema_version v where v.schema = p_schema and v.version = p_version;
     if v_have = p_checksum then
         raise exception 'version % is applied already', p_version using errcode = 'LL008';
