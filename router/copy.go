@@ -47,9 +47,8 @@ func (tx *Tx) copyFrom(ctx context.Context, table pgx.Identifier, columns []stri
 		if part.rows == 0 {
 			return nil
 		}
-		r, err := tx.checked(ctx, insert, part.args())
+		r, err := tx.checked(ctx, OpExec, insert, part.args())
 		if err == nil {
-			r.Close()
 			err = r.Err()
 		}
 		if err != nil {
@@ -103,7 +102,7 @@ select b.name, coalesce(b.oid, 0), coalesce(pg_catalog.format_type(b.oid, -1), '
   from base b left join pg_catalog.pg_type t on t.oid = b.oid
  where t.typtype is distinct from 'd'
  order by b.at`
-	rows, err := tx.checked(ctx, q, []any{table.Sanitize(), columns})
+	rows, err := tx.checked(ctx, OpQuery, q, []any{table.Sanitize(), columns})
 	if err != nil {
 		return nil, fmt.Errorf("read the columns of %s: %w", table.Sanitize(), err)
 	}

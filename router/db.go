@@ -95,7 +95,7 @@ func (db *DB) queryInBlock(ctx context.Context, w *way, sql string, args []any) 
 	if err != nil {
 		return nil, err
 	}
-	r, err := tx.query(ctx, sql, args)
+	r, err := tx.send(ctx, sql, args)
 	*w = tx.way
 	if err != nil {
 		return nil, errors.Join(err, tx.rollback(ctx))

@@ -115,15 +115,19 @@ func (tx *Tx) since(before way) way { return way{tx.way.route, tx.way.retries - 
 // traced runs one statement of the application's, which a tracer sees.
 func (tx *Tx) traced(ctx context.Context, op Op, sql string, args []any) (r *rows, err error) {
 	if tx.r.cfg.Tracer == nil {
-		return tx.checked(ctx, sql, args)
+		return tx.checked(ctx, op, sql, args)
 	}
 	verb, _ := check(sql)
 	ctx, o, before := tx.trace(ctx, op, verb)
 	err = o.run(func() way { return tx.since(before) }, func() error {
-		r, err = tx.checked(ctx, sql, args)
+		r, err = tx.checked(ctx, op, sql, args)
 		return err
 	})
-	if err == nil {
+	switch {
+	case err != nil:
+	case op == OpExec:
+		o.end(tx.since(before), r.err)
+	default:
 		r.seen = func(err error) { o.end(tx.since(before), err) }
 	}
 	return r, err

@@ -144,7 +144,6 @@ func (tx *Tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.Command
 	if err != nil {
 		return pgconn.CommandTag{}, err
 	}
-	r.Close()
 	return r.CommandTag(), r.Err()
 }
 
@@ -196,7 +195,8 @@ func (tx *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	return results.when(func(err error) { o.end(tx.since(before), err) })
 }
 
-func (tx *Tx) checked(ctx context.Context, sql string, args []any) (*rows, error) {
+// checked runs one statement, OpExec to its end: a commit on another goroutine comes before it or after it.
+func (tx *Tx) checked(ctx context.Context, op Op, sql string, args []any) (*rows, error) {
 	if _, err := check(sql); err != nil {
 		return nil, err
 	}
@@ -204,18 +204,18 @@ func (tx *Tx) checked(ctx context.Context, sql string, args []any) (*rows, error
 	if err != nil {
 		return nil, err
 	}
-	return tx.query(ctx, sql, args)
-}
-
-func (tx *Tx) query(ctx context.Context, sql string, args []any) (*rows, error) {
 	if err := tx.hold.use(); err != nil {
 		return nil, err
 	}
 	defer tx.hold.done()
-	return tx.send(ctx, sql, args)
+	r, err := tx.send(ctx, sql, args)
+	if err == nil && op == OpExec {
+		r.close()
+	}
+	return r, err
 }
 
-// send is query for who uses the connection already.
+// send sends one statement, for who uses the connection.
 func (tx *Tx) send(ctx context.Context, sql string, args []any) (*rows, error) {
 	ex, err := tx.start(ctx, []call{{sql, args, tx.std}})
 	if err != nil {
