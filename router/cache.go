@@ -34,6 +34,7 @@ type route struct {
 	entry   isolation.Entry
 	schema  string  // of a schema home; empty: the login's own search_path
 	target  *target // shared by all tenants of a database
+	demand  *demand // nil: none
 	request pools.Request
 	model   placement.Model
 	series  int          // see stats.series
@@ -47,6 +48,7 @@ type target struct {
 	cluster placement.Cluster
 	db      placement.Database
 	connect func(context.Context) (*pgconn.PgConn, error)
+	demand  demand // of the tables that its tenants share, or of a dedicated database's
 }
 
 // cache keeps placements. They are an optimisation: the home itself refuses a stale one, so they are served without limit
@@ -56,6 +58,7 @@ type cache struct {
 	connect func(context.Context, *target) (*pgconn.PgConn, error)
 	meet    func(cluster string) // a cluster is seen for the first time
 	stats   *stats
+	version int64 // that homes must have; 0: any
 	loading singleflight.Group
 	routes  *lru.Cache[tenant.ID, *route]
 	unknown *lru.Cache[tenant.ID, time.Time]
@@ -161,6 +164,7 @@ func (c *cache) fetch(ctx context.Context, id tenant.ID) (*route, error) {
 	if found.Model == placement.ModelSchema {
 		rt.schema = found.Home.Schema
 	}
+	rt.demand = c.demand(rt.target, found.Home.Schema)
 	rt.request = pools.Request{
 		Server: rt.target.cluster.Name, Pool: rt.target.key, Client: rt.entry.Tenant, Affinity: rt.schema,
 		Connect: rt.target.connect,
@@ -213,7 +217,7 @@ func (c *cache) target(cl placement.Cluster, db placement.Database) *target {
 	defer c.mu.Unlock()
 	t, ok := c.targets.Get(key)
 	if !ok {
-		t = &target{key: key, cluster: cl, db: db}
+		t = &target{key: key, cluster: cl, db: db, demand: demand{place: placement.SharedSchema, version: c.version}}
 		t.connect = func(ctx context.Context) (*pgconn.PgConn, error) { return c.connect(ctx, t) }
 		c.targets.Add(key, t)
 		if !c.clusters[cl.Name] {

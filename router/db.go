@@ -207,13 +207,13 @@ func agree(ctx context.Context, id tenant.ID) error {
 }
 
 // place calls try with the tenant's route, and again with a fresh one for as long as the home says that nothing ran and
-// another try may help, up to Config.MoveWait after the first.
+// another try may help, up to Config.MoveWait after the first, or Config.SchemaWait where the home is behind.
 func (db *DB) place(ctx context.Context, try func(*route) error) (w way, err error) {
 	rt, err := db.r.cache.resolve(ctx, db.id)
 	if err != nil {
 		return way{}, err
 	}
-	var deadline time.Time
+	var first time.Time
 	pause := 2 * time.Millisecond
 	for ; ; w.retries++ {
 		w.route = rt
@@ -221,25 +221,34 @@ func (db *DB) place(ctx context.Context, try func(*route) error) (w way, err err
 		if err == nil {
 			return w, nil
 		}
-		if deadline.IsZero() {
-			deadline = time.Now().Add(db.r.cfg.MoveWait)
+		if first.IsZero() {
+			first = time.Now()
 		}
 		var refused *refusal
 		if !errors.As(err, &refused) { // something has run, or might have
 			return w, typed(err)
 		}
 		moved := refused.transient()
-		if !moved && !errors.Is(err, ErrHomeDown) && !errors.Is(err, ErrWrongDatabase) {
-			return w, typed(err)
-		}
-		next, changed, reloadErr := db.r.cache.reload(ctx, db.id, rt)
+		wait, longest := db.r.cfg.MoveWait, 100*time.Millisecond
 		switch {
-		case reloadErr != nil:
-			return w, reloadErr
-		case changed: // however long it took: the way is known now
-			rt = next
-			continue
-		case !moved, time.Now().After(deadline):
+		case refused.behind(): // the catalog cannot help
+			wait, longest = db.r.cfg.SchemaWait, 500*time.Millisecond
+		case !moved && !errors.Is(err, ErrHomeDown) && !errors.Is(err, ErrWrongDatabase):
+			return w, typed(err)
+		default:
+			next, changed, reloadErr := db.r.cache.reload(ctx, db.id, rt)
+			if reloadErr != nil {
+				return w, reloadErr
+			}
+			if changed { // however long it took: the way is known now
+				rt = next
+				continue
+			}
+			if !moved {
+				return w, typed(err)
+			}
+		}
+		if time.Since(first) >= wait {
 			return w, typed(err)
 		}
 		db.r.log.DebugContext(ctx, "tenant is not open at its home, trying again", "tenant", db.id, "home", rt.entry.Home, "error", err)
@@ -248,7 +257,7 @@ func (db *DB) place(ctx context.Context, try func(*route) error) (w way, err err
 		case <-ctx.Done():
 			return w, fmt.Errorf("%w while waiting: %w", ctx.Err(), typed(err))
 		}
-		pause = min(2*pause, 100*time.Millisecond)
+		pause = min(2*pause, longest)
 	}
 }
 
@@ -275,7 +284,7 @@ const pathSQL = `select pg_catalog.set_config('search_path', $1, true)`
 
 // enter is the opening of a tenant's transaction; opts is nil for an implicit one.
 func enter(rt *route, opts *TxOptions) *opening {
-	open := &opening{enter: enterSQL}
+	open := &opening{enter: enterSQL, demand: rt.demand}
 	if opts != nil {
 		open.begin = beginSQL(*opts)
 	}

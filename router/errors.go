@@ -33,8 +33,8 @@ var (
 	ErrNotHere = errors.New("tenant is not where the catalog says")
 	// ErrBadSeal reports that the home does not accept the router's seal: wrong keys, or clocks far apart.
 	ErrBadSeal = errors.New("seal is not accepted")
-	// ErrBehind reports a home whose schema is older than the application asks for.
-	ErrBehind = errors.New("home is behind the schema version asked for")
+	// ErrBehind reports a home whose schema is older than Config.SchemaVersion, for longer than Config.SchemaWait.
+	ErrBehind = errors.New("home is behind the schema version asked for: landlord migrate up brings it there")
 	// ErrWrongDatabase reports a database that is not the one the catalog means: swapped DSNs, or dropped and re-created.
 	ErrWrongDatabase = isolation.ErrIdentity
 	// ErrHomeDown reports a home whose server or database cannot be reached.
@@ -90,6 +90,9 @@ func (r *refusal) transient() bool {
 	return errors.Is(r.err, ErrHomeDown) ||
 		pgerr.Is(r.err, pgerr.NotHere, pgerr.Fenced, pgerr.LockNotAvailable, pgerr.SerializationFailure)
 }
+
+// behind tells whether the home's schema is older than what was demanded.
+func (r *refusal) behind() bool { return pgerr.Is(r.err, pgerr.Behind) }
 
 // kinds names what a home says with our own SQLSTATEs.
 var kinds = map[string]error{

@@ -25,7 +25,8 @@ type opening struct {
 	begin  string // empty: implicit
 	enter  string // the statement that opens the door
 	params func(*session) [][]byte
-	path   string // search_path; empty: the login's own
+	demand *demand // of the home; nil: none
+	path   string  // search_path; empty: the login's own
 }
 
 // exchange is one packet of statements and its answers.
@@ -114,7 +115,10 @@ func (s *session) lookUp(schema string, calls []call) (stmts []*statement, missi
 }
 
 // answers counts what sendBefore has sent.
-type answers struct{ evicted, begin, reset, opening int }
+type answers struct {
+	evicted, begin, reset, opening int
+	demand                         *demand // nil: none was sent
+}
 
 // sendBefore sends what goes in front of the calls.
 func (s *session) sendBefore(p *pgconn.Pipeline, open *opening) (n answers) {
@@ -140,6 +144,13 @@ func (s *session) sendBefore(p *pgconn.Pipeline, open *opening) (n answers) {
 	enter := s.fixed[open.enter]
 	enter.send(p, open.params(s), nil, enter.formats)
 	n.opening++
+	if d := open.demand; d != nil && !d.met.Load() {
+		if st := s.fixed[demandSQL]; st != nil {
+			st.send(p, d.params(), nil, st.formats)
+			n.opening++
+			n.demand = d
+		}
+	}
 	if open.path != "" {
 		if st := s.fixed[pathSQL]; st != nil {
 			st.send(p, [][]byte{[]byte(open.path)}, nil, st.formats)
@@ -169,6 +180,9 @@ func (ex *exchange) readBefore(n answers) error {
 		}
 	}
 	ex.entered = true
+	if n.demand != nil {
+		n.demand.met.Store(true)
+	}
 	return nil
 }
 

@@ -84,6 +84,9 @@ func (r *Router) openTenantSession(ctx context.Context, conn *pgx.Conn, id isola
 	if may {
 		others = append(others, pathSQL)
 	}
+	if r.cfg.SchemaVersion > 0 && id.Version >= demandFrom {
+		others = append(others, demandSQL)
+	}
 	s, err := openSession(ctx, conn, id, enterSQL, others, isolation.ResetSQL(id.Mode, false), r.cfg.Types)
 	if err != nil {
 		return nil, err

@@ -48,6 +48,8 @@ func TestBehindPgBouncer(t *testing.T) {
 			"stale router":           TestAStaleRouterIsRefusedBySourceAndFollowsUnseen,
 			"moved tenant":           TestATenantThatIsBeingMoved,
 			"killed backends":        TestKilledConnections,
+			"home behind":            TestAHomeThatIsBehindIsRefusedUntilItIsMigrated,
+			"wait for a migration":   TestACallWaitsForAHomeThatIsBeingMigrated,
 		},
 	} {
 		t.Run(fmt.Sprintf("%d backends", backends), func(t *testing.T) {

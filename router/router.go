@@ -43,6 +43,13 @@ type Config struct {
 	Logger    *slog.Logger  // nil: none
 	Tracer    Tracer        // nil: none, at no cost
 
+	// SchemaVersion is the version of the newest migration, of scope tenant, that the application was written for; 0: it does
+	// not say. A tenant whose home is older is ErrBehind, until its migration is done: nothing needs a restart. A home that was
+	// seen at the version is not asked again while its tenants stay there. One whose own objects are of version 2, which
+	// landlord init upgrades, is not asked at all.
+	SchemaVersion int64
+	SchemaWait    time.Duration // how long a call waits for a home that is behind; 0: it does not
+
 	// Dial, if not nil, makes the network connections to servers, to go through a tunnel or a proxy.
 	Dial pgconn.DialFunc
 
@@ -61,6 +68,12 @@ func (c Config) Validate() error {
 	}
 	if c.MoveWait < 0 {
 		errs = append(errs, errors.New("MoveWait is below 0"))
+	}
+	if c.SchemaVersion < 0 {
+		errs = append(errs, errors.New("SchemaVersion is below 0"))
+	}
+	if c.SchemaWait < 0 {
+		errs = append(errs, errors.New("SchemaWait is below 0"))
 	}
 	return errors.Join(errs...)
 }
@@ -108,6 +121,7 @@ func New(cfg Config) (*Router, error) {
 		cfg: cfg, log: cfg.Logger, cache: c, pools: p, stats: s,
 		shares: newShares(cfg.Catalog, p, cfg.Logger, cfg.Pools.MaxConns),
 	}
+	c.version = cfg.SchemaVersion
 	c.meet = r.shares.meet
 	c.connect = func(ctx context.Context, t *target) (*pgconn.PgConn, error) {
 		return r.connect(ctx, t, t.db.Login, r.openTenantSession)

@@ -33,6 +33,7 @@ begin
         execute format('grant execute on function %s to %I, landlord_owner, landlord_admin, landlord_migrator', r.fn, v_app);
     end loop;
     execute format('grant execute on function landlord.enter to %I', v_app);
+    execute format('grant execute on function landlord.demand to %I', v_app);
     execute format('grant select on landlord.identity to %I, landlord_admin, landlord_migrator', v_app);
     grant execute on function landlord.admin_enter to landlord_admin;
     grant execute on routine landlord.secure, landlord.secure_table, landlord.is_secured, landlord.check_links to landlord_migrator;
