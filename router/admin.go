@@ -49,6 +49,9 @@ func (a *Admin) begin(ctx context.Context, cluster, database string, opts TxOpti
 	if err := errors.Join(opts.validate(), a.r.notInTx(ctx)); err != nil {
 		return nil, err
 	}
+	if err := a.r.instance.admit(ctx); err != nil {
+		return nil, err
+	}
 	t, err := a.target(ctx, cluster, database)
 	if err != nil {
 		return nil, err

@@ -209,7 +209,7 @@ func agree(ctx context.Context, id tenant.ID) error {
 // place calls try with the tenant's route, and again with a fresh one for as long as the home says that nothing ran and
 // another try may help, up to Config.MoveWait after the first, or Config.SchemaWait where the home is behind.
 func (db *DB) place(ctx context.Context, try func(*route) error) (w way, err error) {
-	rt, err := db.r.cache.resolve(ctx, db.id)
+	rt, err := db.r.resolve(ctx, db.id)
 	if err != nil {
 		return way{}, err
 	}

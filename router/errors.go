@@ -35,6 +35,9 @@ var (
 	ErrBadSeal = errors.New("seal is not accepted")
 	// ErrBehind reports a home whose schema is older than Config.SchemaVersion, for longer than Config.SchemaWait.
 	ErrBehind = errors.New("home is behind the schema version asked for: landlord migrate up brings it there")
+	// ErrOutdated reports an application that is older than the fleet's tables: a migration of the phase contract has taken away
+	// what it was written for. Every call fails with it, until the catalog says otherwise; Ready does too.
+	ErrOutdated = placement.ErrOutdated
 	// ErrWrongDatabase reports a database that is not the one the catalog means: swapped DSNs, or dropped and re-created.
 	ErrWrongDatabase = isolation.ErrIdentity
 	// ErrHomeDown reports a home whose server or database cannot be reached.

@@ -24,7 +24,7 @@ func (r *Router) Counter(cluster string) func(ctx context.Context, id tenant.ID,
 
 // Resolve looks up where a tenant lives, and no more.
 func (r *Router) Resolve(ctx context.Context, id tenant.ID) error {
-	_, err := r.cache.resolve(ctx, id)
+	_, err := r.resolve(ctx, id)
 	return err
 }
 
@@ -34,3 +34,6 @@ func (r *Router) Sharing() bool {
 	defer r.shares.mu.Unlock()
 	return r.shares.keepers > 0
 }
+
+// Beat says to the catalog that this router is alive.
+func (r *Router) Beat(ctx context.Context) error { return r.instance.beat(ctx) }

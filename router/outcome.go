@@ -23,6 +23,7 @@ var outcomes = []struct {
 	{ErrNotHere, "not_here"},
 	{ErrBadSeal, "bad_seal"},
 	{ErrBehind, "behind"},
+	{ErrOutdated, "outdated"},
 	{ErrWrongDatabase, "wrong_database"},
 	{ErrExhausted, "exhausted"},
 	{ErrHomeDown, "home_down"},

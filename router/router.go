@@ -16,8 +16,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -47,8 +50,12 @@ type Config struct {
 	// not say. A tenant whose home is older is ErrBehind, until its migration is done: nothing needs a restart. A home that was
 	// seen at the version is not asked again while its tenants stay there. One whose own objects are of version 2, which
 	// landlord init upgrades, is not asked at all.
+	//
+	// The catalog keeps record of every router's version, so that no migration of the phase contract takes away what one that
+	// is alive may read: see ErrOutdated. A router that does not say its version holds up all of them.
 	SchemaVersion int64
 	SchemaWait    time.Duration // how long a call waits for a home that is behind; 0: it does not
+	Instance      string        // what people call this process, up to 200 characters; empty: the host's name and the process id
 
 	// Dial, if not nil, makes the network connections to servers, to go through a tunnel or a proxy.
 	Dial pgconn.DialFunc
@@ -75,20 +82,26 @@ func (c Config) Validate() error {
 	if c.SchemaWait < 0 {
 		errs = append(errs, errors.New("SchemaWait is below 0"))
 	}
+	if odd := func(r rune) bool { return !unicode.IsPrint(r) }; !utf8.ValidString(c.Instance) ||
+		utf8.RuneCountInString(c.Instance) > maxInstance || strings.ContainsFunc(c.Instance, odd) {
+		errs = append(errs, fmt.Errorf("Instance is not a name of up to %d printable characters", maxInstance))
+	}
 	return errors.Join(errs...)
 }
 
 // Router routes tenants to their homes. It is safe for concurrent use.
 type Router struct {
-	cfg    Config
-	log    *slog.Logger
-	cache  *cache
-	pools  *pools.Pools
-	stats  *stats
-	shares *shares
+	cfg      Config
+	log      *slog.Logger
+	cache    *cache
+	pools    *pools.Pools
+	stats    *stats
+	shares   *shares
+	instance *instance
 }
 
-// New returns a router. It connects to nothing yet and starts nothing; Run keeps its placements fresh.
+// New returns a router. It connects to nothing yet and starts nothing; Run keeps its placements fresh. Before its first call
+// touches a home it puts itself on the catalog's record of instances, and Close takes it off.
 func New(cfg Config) (*Router, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configure the router: %w", err)
@@ -104,6 +117,9 @@ func New(cfg Config) (*Router, error) {
 	}
 	if cfg.AppName == "" {
 		cfg.AppName = "landlord"
+	}
+	if cfg.Instance == "" {
+		cfg.Instance = defaultInstance()
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -121,6 +137,7 @@ func New(cfg Config) (*Router, error) {
 		cfg: cfg, log: cfg.Logger, cache: c, pools: p, stats: s,
 		shares: newShares(cfg.Catalog, p, cfg.Logger, cfg.Pools.MaxConns),
 	}
+	r.instance = newInstance(cfg, r.shares.process)
 	c.version = cfg.SchemaVersion
 	c.meet = r.shares.meet
 	c.connect = func(ctx context.Context, t *target) (*pgconn.PgConn, error) {
@@ -132,11 +149,13 @@ func New(cfg Config) (*Router, error) {
 // Run follows the catalog until ctx ends: a placement changed elsewhere is known here within milliseconds, and the
 // connections of each cluster are divided fairly among all processes that run, within its budget. Without it the router
 // still never acts on a stale placement, because the home refuses it and the router asks again; but it opens
-// Config.Pools.MaxConns connections per cluster, whatever others do.
+// Config.Pools.MaxConns connections per cluster, whatever others do, and seems to have died to those who look at the
+// instances of the application.
 func (r *Router) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	work.Go(func() { r.shares.keep(ctx) })
+	work.Go(func() { r.instance.keep(ctx) })
 	err := r.cfg.Catalog.Watch(ctx, placement.Watcher{OnChange: r.cache.invalidate, OnReset: r.cache.invalidateAll})
 	cancel()
 	work.Wait()
@@ -146,7 +165,18 @@ func (r *Router) Run(ctx context.Context) error {
 // Close waits for every connection to come back and closes it.
 func (r *Router) Close() {
 	r.pools.Close()
-	r.shares.release()
+	var work sync.WaitGroup
+	work.Go(r.shares.release)
+	work.Go(r.instance.leave)
+	work.Wait()
+}
+
+// resolve returns where a tenant lives, once this router is on record.
+func (r *Router) resolve(ctx context.Context, id tenant.ID) (*route, error) {
+	if err := r.instance.admit(ctx); err != nil {
+		return nil, err
+	}
+	return r.cache.resolve(ctx, id)
 }
 
 // Tenant returns the handle of one tenant. It does nothing yet: an unknown or missing tenant is reported when used.
