@@ -93,6 +93,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newClusterCmd(a),
 		newTenantCmd(a),
 		newMigrateCmd(a),
+		newInstanceCmd(a),
 		newDoctorCmd(a),
 		newBenchCmd(a),
 		newVersionCmd(a),
