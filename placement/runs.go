@@ -51,6 +51,8 @@ type Run struct {
 	Actor     string
 	StartedAt time.Time
 	EndedAt   *time.Time
+	// Contracted is where the gate stood when the files were chosen. Only [Catalog.BeginRun] asks for it, and it is not kept.
+	Contracted int64 `db:"-"`
 }
 
 // Over reports that nothing more happens in the run unless failed targets are tried again.
@@ -113,7 +115,8 @@ func oneRun(ctx context.Context, q querier, query string, args ...any) (Run, err
 }
 
 // BeginRun records a run with its targets. An unfinished run of other files, on which nobody is at work, is abandoned for it.
-// Otherwise, where there is an unfinished run, that one is returned, and begun is false.
+// Otherwise, where there is an unfinished run, that one is returned, and begun is false. When the gate is not where it was when
+// r's files were chosen, it is [ErrGate].
 func (c *Catalog) BeginRun(ctx context.Context, r Run, targets []RunTarget) (_ Run, begun bool, err error) {
 	const unfinished = `
 select ` + runColumns + ` from landlord.runs where state in ('running', 'paused', 'halted') for update`
@@ -125,6 +128,9 @@ returning ` + runColumns
 		begun = false
 		// Two that begin at once would both find none.
 		if _, err := tx.Exec(ctx, `lock table landlord.runs in share row exclusive mode`); err != nil {
+			return err
+		}
+		if err := holdGate(ctx, tx, r.Contracted); err != nil {
 			return err
 		}
 		var err error

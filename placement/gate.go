@@ -1,0 +1,203 @@
+package placement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Gate is how far the fleet may leave the old shape of its tables behind.
+type Gate struct {
+	Contracted int64 // files of the phase contract may run up to this version, and no further
+	Needs      int64 // the application has to be written for this version, or a newer one
+}
+
+// GateWaits is what keeps the gate closed.
+type GateWaits struct {
+	For  []string // in words, for people; none: it is open, or nothing here keeps it from being opened
+	Soon bool     // all of it may be over in a moment: look at the homes again
+}
+
+// ErrGate reports a run of files that were chosen while the gate stood elsewhere.
+var ErrGate = errors.New("the gate of contract files has moved since the run was planned")
+
+const readGate = `select contracted, needs from landlord.gate `
+
+// Gate reads where the gate stands.
+func (c *Catalog) Gate(ctx context.Context) (g Gate, err error) {
+	err = c.read(ctx, "read the contract gate", func(ctx context.Context, q querier) error {
+		g, err = oneGate(ctx, q, readGate)
+		return err
+	})
+	return g, err
+}
+
+func oneGate(ctx context.Context, q querier, query string) (Gate, error) {
+	rows, err := q.Query(ctx, query)
+	if err != nil {
+		return Gate{}, err
+	}
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Gate])
+}
+
+// LogEnd returns the number of the placement log's last entry, 0 when it has none: whoever then looks at the homes can tell
+// [Catalog.OpenGate] since when.
+func (c *Catalog) LogEnd(ctx context.Context) (seq int64, err error) {
+	err = c.read(ctx, "read the end of the placement log", func(ctx context.Context, q querier) error {
+		rows, err := q.Query(ctx, `select coalesce(max(seq), 0) from landlord.placement_log`)
+		if err != nil {
+			return err
+		}
+		seq, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
+		return err
+	})
+	return seq, err
+}
+
+// GateWaits returns what in the catalog keeps the gate from being opened as far as to. It changes nothing, and knows nothing of
+// the homes.
+func (c *Catalog) GateWaits(ctx context.Context, to Gate) (w GateWaits, err error) {
+	err = c.read(ctx, "look at the contract gate", func(ctx context.Context, q querier) error {
+		w, err = gateWaits(ctx, q, to)
+		return err
+	})
+	return w, err
+}
+
+// OpenGate lets contract files run up to to.Contracted, and refuses from then on what is written for an older version than
+// to.Needs, if nothing keeps it from doing so. The caller has seen that every home has all files in front of those; from is
+// where the gate stood then, and seen the log's end before he looked.
+//
+// It holds the placement lock and the gate while it asks, so that no tenant is placed and no instance begins meanwhile. A gate
+// that somebody else has opened as far is open.
+func (c *Catalog) OpenGate(ctx context.Context, from, to Gate, seen int64) (w GateWaits, err error) {
+	const update = `update landlord.gate set contracted = $1, needs = greatest(needs, $2)`
+	err = c.change(ctx, "open the contract gate", func(ctx context.Context, tx pgx.Tx) error {
+		w = GateWaits{}
+		// Whoever begins (landlord.beat), or begins a run, holds it shared: the statements below see what he has committed.
+		now, err := oneGate(ctx, tx, readGate+`for update`)
+		if err != nil || now.Contracted >= to.Contracted {
+			return err
+		}
+		moved, err := homesMoved(ctx, tx, seen)
+		switch {
+		case err != nil:
+			return err
+		case moved || now.Contracted != from.Contracted:
+			w = GateWaits{For: []string{"another look at the homes, since tenants came or moved during the last one"}, Soon: true}
+			return nil
+		}
+		if w, err = gateWaits(ctx, tx, to); err != nil || len(w.For) > 0 {
+			return err
+		}
+		_, err = tx.Exec(ctx, update, to.Contracted, to.Needs)
+		return err
+	})
+	return w, err
+}
+
+// RaiseGate records how far contract files have run already, after the catalog was restored from an older backup. It never
+// lowers the gate.
+func (c *Catalog) RaiseGate(ctx context.Context, to Gate) error {
+	const update = `update landlord.gate set contracted = greatest(contracted, $1), needs = greatest(needs, $2)`
+	return c.change(ctx, "raise the contract gate", func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, update, to.Contracted, to.Needs)
+		return err
+	})
+}
+
+// holdGate keeps the gate where it was when a run was planned, until the run is there to keep it.
+func holdGate(ctx context.Context, tx pgx.Tx, contracted int64) error {
+	g, err := oneGate(ctx, tx, readGate+`for share`)
+	if err == nil && g.Contracted != contracted {
+		err = ErrGate
+	}
+	return err
+}
+
+// homesMoved tells whether, behind an entry of the log, a home came into being or is now another one. Who lives in a shared home
+// does not matter, nor does who is suspended or gone.
+func homesMoved(ctx context.Context, q querier, seen int64) (bool, error) {
+	const query = `
+select exists (
+  select from landlord.placement_log l where l.seq > $1
+     and (l.kind in ('moved', 'rebuilt', 'endpoint', 'database')
+          or l.kind = 'state' and l.before = 'provisioning'
+             and exists (select from landlord.placements p where p.tenant = l.tenant and p.model <> 'shared')))`
+	rows, err := q.Query(ctx, query, seen)
+	if err != nil {
+		return false, err
+	}
+	return pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+}
+
+// gateWaits asks everything but the homes.
+func gateWaits(ctx context.Context, q querier, to Gate) (w GateWaits, err error) {
+	const runs = `
+select number, state from landlord.runs where state in ('running', 'paused', 'halted')`
+	const unfinished = `
+select t.slug from landlord.tenants t join landlord.placements p on p.tenant = t.id
+ where t.state = 'provisioning' and p.model <> 'shared' order by t.slug`
+	const older = `
+select id::text, name, schema_version, clock_timestamp() - seen_at from landlord.instances
+ where schema_version = 0 or schema_version < $1 order by name, id`
+	stopped := false
+	run, err := inWords(ctx, q, runs, nil, func(row pgx.CollectableRow) (string, error) {
+		var r Run
+		err := row.Scan(&r.Number, &r.State)
+		stopped = r.State != RunRunning
+		return fmt.Sprintf("run %d, which is %s: landlord migrate resume goes on with it", r.Number, r.State), err
+	})
+	if err != nil {
+		return w, err
+	}
+	making, err := inWords(ctx, q, unfinished, nil, func(row pgx.CollectableRow) (slug string, err error) {
+		err = row.Scan(&slug)
+		return fmt.Sprintf("tenant %s, whose home is being made: landlord tenant add finishes it, landlord tenant remove %[1]s takes it "+
+			"away", slug), err
+	})
+	if err != nil {
+		return w, err
+	}
+	instances, err := inWords(ctx, q, older, []any{to.Needs}, func(row pgx.CollectableRow) (string, error) {
+		var id, name string
+		var version int64
+		var silence time.Duration
+		err := row.Scan(&id, &name, &version, &silence)
+		return olderInstance(id, name, version, silence, to.Needs), err
+	})
+	if err != nil {
+		return w, err
+	}
+	w.For = slices.Concat(run, making, instances)
+	w.Soon = len(w.For) > 0 && !stopped && len(instances) == 0
+	return w, nil
+}
+
+// longSilence is when an instance, which gives a sign of life every few seconds, is dead or cut off from the catalog.
+const longSilence = time.Minute
+
+func olderInstance(id, name string, version int64, silence time.Duration, needs int64) string {
+	is := fmt.Sprintf("is written for version %d", version)
+	if version == 0 {
+		is = "does not say for which version it is written"
+	}
+	text := fmt.Sprintf("instance %s (%s), which %s and was last seen %s ago: deploy one that is written for version %d",
+		name, id, is, max(silence, 0).Round(time.Second), needs)
+	if silence > longSilence {
+		text += fmt.Sprintf("; silent for so long, it is dead or cut off: when it is known to be dead, landlord instance forget %s", id)
+	}
+	return text
+}
+
+func inWords(ctx context.Context, q querier, query string, args []any, word func(pgx.CollectableRow) (string, error)) ([]string, error) {
+	rows, err := q.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, word)
+}

@@ -1,0 +1,245 @@
+package placement_test
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/landlord-go/landlord/internal/pgerr"
+	"github.com/landlord-go/landlord/placement"
+)
+
+// to is where the tests' gate is to stand: a contract file of version 6 behind one of version 5 that is none.
+var to = placement.Gate{Contracted: 6, Needs: 5}
+
+// gated is a catalog with a cluster, and a connection beside it.
+func gated(t *testing.T) (*placement.Catalog, *pgx.Conn) {
+	t.Helper()
+	dsn := catalogDSN(t)
+	c := open(t, placement.Config{DSN: dsn, Actor: "tester"})
+	addClusters(t, c, aCluster("a"))
+	return c, connect(t, dsn)
+}
+
+func beat(t *testing.T, conn *pgx.Conn, name string, version int64) (id string, err error) {
+	t.Helper()
+	id = newID(t).String()
+	_, err = conn.Exec(t.Context(), `select landlord.beat($1, $2, $3)`, id, name, version)
+	return id, err
+}
+
+// tryGate tries to open the gate for somebody who has just looked at the homes.
+func tryGate(t *testing.T, c *placement.Catalog) placement.GateWaits {
+	t.Helper()
+	seen, err := c.LogEnd(t.Context())
+	require.NoError(t, err)
+	w, err := c.OpenGate(t.Context(), placement.Gate{}, to, seen)
+	require.NoError(t, err)
+	now, err := c.Gate(t.Context())
+	require.NoError(t, err)
+	if len(w.For) > 0 {
+		require.Zero(t, now, "it stays closed")
+		asked, err := c.GateWaits(t.Context(), to)
+		require.NoError(t, err)
+		require.Equal(t, w, asked)
+	} else {
+		require.Equal(t, to, now)
+	}
+	return w
+}
+
+func TestGateWaitsForInstancesOfTheOldShapeAndNamesThem(t *testing.T) {
+	t.Parallel()
+	c, conn := gated(t)
+	for name, version := range map[string]int64{"old": 4, "silent": 3, "mute": 0, "new": 5, "newer": 7} {
+		_, err := beat(t, conn, name, version)
+		require.NoError(t, err)
+	}
+	exec(t, conn, `update landlord.instances set seen_at = now() - interval '2 hours' where name in ('silent', 'new')`)
+	w := tryGate(t, c)
+	require.False(t, w.Soon)
+	require.Len(t, w.For, 3)
+	for i, want := range []string{
+		`^instance mute \([0-9a-f-]{36}\), which does not say for which version it is written and was last seen [0-9]+s ago: deploy one that is written for version 5$`,
+		`^instance old .* is written for version 4 and .* version 5$`,
+		`^instance silent .* is written for version 3 and was last seen 2h0m[0-9]+s ago: .* landlord instance forget [0-9a-f-]{36}$`,
+	} {
+		require.Regexp(t, want, w.For[i])
+	}
+	exec(t, conn, `delete from landlord.instances where name in ('silent', 'mute')`)
+	require.Len(t, tryGate(t, c).For, 1)
+	exec(t, conn, `select landlord.leave(id) from landlord.instances where name = 'old'`)
+	require.Empty(t, tryGate(t, c).For)
+
+	// From now on the old shape is refused.
+	_, err := beat(t, conn, "old again", 4)
+	require.Equal(t, pgerr.Outdated, pgerr.Code(err))
+	_, err = beat(t, conn, "new again", 5)
+	require.NoError(t, err)
+}
+
+func TestGateWaitsForTenantsThatAreBeingMadeAndForRuns(t *testing.T) {
+	t.Parallel()
+	c, conn := gated(t)
+	p := place(t, c, placement.Request{Slug: "acme", Model: placement.ModelSchema})
+	place(t, c, placement.Request{Slug: "lodger"}) // in a shared home, which nobody makes
+	w := tryGate(t, c)
+	require.True(t, w.Soon)
+	require.Len(t, w.For, 1)
+	require.Contains(t, w.For[0], "tenant acme")
+
+	run, begun, err := c.BeginRun(t.Context(), placement.Run{Files: "x", Newest: 5, State: placement.RunPaused, Waves: 1}, nil)
+	require.NoError(t, err)
+	require.True(t, begun)
+	w = tryGate(t, c)
+	require.False(t, w.Soon)
+	require.Len(t, w.For, 2)
+	require.Contains(t, w.For[0], fmt.Sprintf("run %d, which is paused: landlord migrate resume", run.Number))
+	_, err = c.SetRunState(t.Context(), run.ID, placement.RunRunning, "", 0, placement.RunPaused)
+	require.NoError(t, err)
+	require.True(t, tryGate(t, c).Soon)
+	exec(t, conn, `update landlord.runs set state = 'failed'`)
+	require.NoError(t, c.SetState(t.Context(), p.Tenant, placement.StateActive))
+	require.Empty(t, tryGate(t, c).For)
+
+	// Files that were chosen before are not begun with.
+	_, _, err = c.BeginRun(t.Context(), placement.Run{Files: "x", Newest: 5, State: placement.RunRunning, Waves: 1}, nil)
+	require.ErrorIs(t, err, placement.ErrGate)
+	_, begun, err = c.BeginRun(t.Context(), placement.Run{Files: "y", Newest: 6, State: placement.RunRunning, Waves: 1, Contracted: 6}, nil)
+	require.NoError(t, err)
+	require.True(t, begun)
+}
+
+func TestGateWantsAnotherLookWhenHomesCameOrMovedDuringTheLast(t *testing.T) {
+	t.Parallel()
+	c, conn := gated(t)
+	look := func() int64 {
+		seen, err := c.LogEnd(t.Context())
+		require.NoError(t, err)
+		return seen
+	}
+	again := func(seen int64, want bool) {
+		t.Helper()
+		exec(t, conn, `update landlord.gate set contracted = 0, needs = 0`)
+		w, err := c.OpenGate(t.Context(), placement.Gate{}, to, seen)
+		require.NoError(t, err)
+		require.Equal(t, want, w.Soon)
+		require.Equal(t, want, len(w.For) > 0)
+	}
+	seen := look()
+	lodger := place(t, c, placement.Request{Slug: "lodger"})
+	require.NoError(t, c.SetState(t.Context(), lodger.Tenant, placement.StateActive))
+	require.NoError(t, c.SetState(t.Context(), lodger.Tenant, placement.StateSuspended))
+	again(seen, false)
+
+	acme := place(t, c, placement.Request{Slug: "acme", Model: placement.ModelSchema})
+	require.NoError(t, c.SetState(t.Context(), acme.Tenant, placement.StateActive))
+	again(seen, true)
+	again(look(), false)
+
+	seen = look()
+	require.NoError(t, c.SetState(t.Context(), acme.Tenant, placement.StateMoving))
+	again(seen, false)
+	moved := acme
+	moved.Home.Schema, moved.Epoch = "elsewhere", 2
+	require.NoError(t, c.SetPlacement(t.Context(), 1, moved))
+	again(seen, true)
+
+	seen = look()
+	database := placement.Database{
+		Cluster: "a", Name: "app", Model: placement.ModelShared, Stamp: newID(t).String(), Mode: "plain", HomeVersion: 1, Login: "app",
+	}
+	require.NoError(t, c.PutDatabase(t.Context(), database))
+	again(seen, true)
+	again(look(), false)
+}
+
+func TestGateOpensOnceForAllWhoTryAndNobodyBeginsMeanwhile(t *testing.T) {
+	t.Parallel()
+	dsn := catalogDSN(t)
+	c := open(t, placement.Config{DSN: dsn, Actor: "tester"})
+	var g errgroup.Group
+	var old atomic.Int32 // instances of the old shape that were let in
+	for i := range 4 {
+		opener := open(t, placement.Config{DSN: dsn, Actor: "tester"})
+		g.Go(func() error {
+			for old.Load() < 20 {
+				time.Sleep(time.Millisecond)
+			}
+			for {
+				w, err := opener.OpenGate(t.Context(), placement.Gate{}, to, 0)
+				if err != nil || len(w.For) == 0 {
+					return err
+				}
+			}
+		})
+		conn := connect(t, dsn)
+		g.Go(func() error {
+			for n := range 200 {
+				id, err := beat(t, conn, fmt.Sprintf("%d-%d", i, n), 4)
+				if pgerr.Is(err, pgerr.Outdated) {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				old.Add(1)
+				// While it is there, the gate is closed.
+				var contracted int64
+				if err := conn.QueryRow(t.Context(), `select contracted from landlord.gate`).Scan(&contracted); err != nil || contracted != 0 {
+					return fmt.Errorf("open to %d while an old instance is alive: %w", contracted, err)
+				}
+				if _, err := conn.Exec(t.Context(), `select landlord.leave($1)`, id); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	require.NoError(t, g.Wait())
+	now, err := c.Gate(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, to, now)
+
+	// Who is late finds it open, and never lowers it.
+	w, err := c.OpenGate(t.Context(), placement.Gate{}, placement.Gate{Contracted: 3, Needs: 2}, 0)
+	require.NoError(t, err)
+	require.Empty(t, w)
+	require.NoError(t, c.RaiseGate(t.Context(), placement.Gate{Contracted: 4, Needs: 9}))
+	now, err = c.Gate(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, placement.Gate{Contracted: 6, Needs: 9}, now)
+}
+
+func TestGateWaitsForATenantWhoIsBeingPlaced(t *testing.T) {
+	t.Parallel()
+	c, conn := gated(t)
+	// A placement that is not committed yet.
+	exec(t, conn, `
+begin;
+select landlord.lock_placement();
+insert into landlord.tenants (id, slug, state) values ('0190f3c2-8a4e-7c63-9d35-6f1b1c0f7d21', 'acme', 'provisioning');
+insert into landlord.placements values ('0190f3c2-8a4e-7c63-9d35-6f1b1c0f7d21', 'schema', 'a', 'app', 't_acme', 1)`)
+	done := make(chan placement.GateWaits, 1)
+	var g errgroup.Group
+	g.Go(func() error {
+		w, err := c.OpenGate(t.Context(), placement.Gate{}, to, 1)
+		done <- w
+		return err
+	})
+	select {
+	case w := <-done:
+		require.Fail(t, "it did not wait", "%v", w)
+	case <-time.After(200 * time.Millisecond):
+	}
+	exec(t, conn, `commit`)
+	require.NoError(t, g.Wait())
+	w := <-done
+	require.Len(t, w.For, 1)
+	require.Contains(t, w.For[0], "tenant acme")
+}
