@@ -60,6 +60,10 @@ type Fleet struct {
 	log     *slog.Logger
 	process string // who holds leases
 	files   string // digest of the set
+
+	// What [Fleet.allowed] parts the set by: until then the set is whole.
+	whole *migrate.Set
+	gate  placement.Gate
 }
 
 // New returns a fleet. It connects to nothing.
@@ -93,7 +97,7 @@ func New(cfg Config) (*Fleet, error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(Status) {}
 	}
-	return &Fleet{cfg: cfg, log: cfg.Logger, process: uuid.NewString(), files: digest(cfg.Set)}, nil
+	return &Fleet{cfg: cfg, log: cfg.Logger, process: uuid.NewString(), files: digest(cfg.Set), whole: cfg.Set}, nil
 }
 
 // digest tells one set of files from another.
@@ -119,17 +123,47 @@ type Options struct {
 	First []string
 	// StopAfter is the wave after which the run pauses. Default: none.
 	StopAfter int
+	// ExpandOnly leaves the gate of the next contract files as it is.
+	ExpandOnly bool
 }
 
 // Up brings all homes to the version of the set: it plans a run and works on it until it is over, paused or halted. Where
 // all have that version already there is no run, and the status is zero but for what is up to date. A run of the same files
 // that another process is at work on is joined.
 //
+// Files of the phase contract, and what follows them, are not part of that run. When it is done, Up tries to open their gate, as
+// [Fleet.OpenGate] does, and goes on with a run of its own; the status is that of the last run. A gate that stays closed is no
+// error: the status says what it waits for.
+//
 // The error says why this process could not go on; that targets failed is told by the status. When ctx ends, what is being
 // applied is waited for, and all else is left as it is for [Fleet.Resume].
 func (f *Fleet) Up(ctx context.Context, o Options) (Status, error) {
-	plan, err := f.Plan(ctx, o)
+	for {
+		part, err := f.allowed(ctx)
+		if err != nil {
+			return Status{}, err
+		}
+		s, err := part.up(ctx, o)
+		switch {
+		case errors.Is(err, placement.ErrGate):
+			continue // it only rises, and not without end
+		case err != nil || !s.Whole():
+			return s, err
+		case o.ExpandOnly:
+			return f.tell(ctx, s, nil)
+		}
+		if s.Gate, err = part.open(ctx); err != nil || s.Gate == nil || len(s.Gate.Waits) > 0 {
+			return s, err
+		}
+	}
+}
+
+func (f *Fleet) up(ctx context.Context, o Options) (Status, error) {
+	plan, err := f.plan(ctx, o)
 	if err != nil {
+		return Status{}, err
+	}
+	if err := f.fits(ctx, plan); err != nil {
 		return Status{}, err
 	}
 	if len(plan.Targets) == 0 {
@@ -149,11 +183,21 @@ func (f *Fleet) Up(ctx context.Context, o Options) (Status, error) {
 func (f *Fleet) begin(ctx context.Context, plan Plan, state placement.RunState, stopAfter int) (placement.Run, bool, error) {
 	return f.cfg.Catalog.BeginRun(ctx, placement.Run{
 		Files: f.files, Newest: f.newest(), State: state, Waves: plan.Waves, StopAfter: stopAfter, Canary: plan.Canary,
+		Contracted: f.gate.Contracted,
 	}, plan.Targets)
 }
 
-// Resume goes on with a run that was interrupted, paused or halted. Nothing to do is no error.
+// Resume goes on with a run that was interrupted, paused or halted. Nothing to do is no error. It opens no gate.
 func (f *Fleet) Resume(ctx context.Context, o Options) (Status, error) {
+	part, err := f.allowed(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	s, err := part.resume(ctx, o)
+	return f.tell(ctx, s, err)
+}
+
+func (f *Fleet) resume(ctx context.Context, o Options) (Status, error) {
 	run, err := f.last(ctx)
 	if err != nil || run.Over() {
 		return f.status(ctx, run, err)
@@ -166,8 +210,17 @@ func (f *Fleet) Resume(ctx context.Context, o Options) (Status, error) {
 	return f.work(ctx, run)
 }
 
-// Retry tries the failed targets of the last run again, all or the one at home, and goes on with the run.
+// Retry tries the failed targets of the last run again, all or the one at home, and goes on with the run. It opens no gate.
 func (f *Fleet) Retry(ctx context.Context, home *placement.Home) (Status, error) {
+	part, err := f.allowed(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	s, err := part.retry(ctx, home)
+	return f.tell(ctx, s, err)
+}
+
+func (f *Fleet) retry(ctx context.Context, home *placement.Home) (Status, error) {
 	run, err := f.last(ctx)
 	if err != nil {
 		return Status{}, err

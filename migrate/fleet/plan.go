@@ -22,6 +22,10 @@ type Plan struct {
 	Groups   []Group
 	Waves    int
 	Canary   bool // one failure in the first wave halts the run
+	// Gate is the contract files that come after that, and what they wait for as far as it can be known before; nil: none do.
+	Gate *Gate
+
+	beyond int64 // the last contract file that a home has and the gate does not let run; 0: none
 }
 
 // Group is what several targets have in common: they lack the same files, or have the same problem.
@@ -35,6 +39,18 @@ type Group struct {
 
 // Plan looks at all homes, with one query in each database. It changes nothing.
 func (f *Fleet) Plan(ctx context.Context, o Options) (Plan, error) {
+	part, err := f.allowed(ctx)
+	if err != nil {
+		return Plan{}, err
+	}
+	p, err := part.plan(ctx, o)
+	if err != nil {
+		return Plan{}, err
+	}
+	return part.tellPlan(ctx, p)
+}
+
+func (f *Fleet) plan(ctx context.Context, o Options) (Plan, error) {
 	all, err := f.targets(ctx)
 	if err != nil {
 		return Plan{}, err
@@ -48,7 +64,7 @@ func (f *Fleet) Plan(ctx context.Context, o Options) (Plan, error) {
 		return Plan{}, err
 	}
 	p.Waves, p.Canary = assignWaves(p.Targets, first)
-	if o.StopAfter > p.Waves {
+	if len(p.Targets) > 0 && o.StopAfter > p.Waves {
 		return Plan{}, fmt.Errorf("plan a run: there are %d waves, so that it cannot stop after wave %d", p.Waves, o.StopAfter)
 	}
 	return p, nil
@@ -162,6 +178,8 @@ func (f *Fleet) compare(ctx context.Context, all []target) (Plan, error) {
 				pending, err := have.pending(f.cfg.Set, t)
 				switch {
 				case err != nil:
+					version, err := f.beyond(have, t, err)
+					p.beyond = max(p.beyond, version)
 					note(t, nil, err.Error())
 				case len(pending) > 0:
 					if err := check(pending); err != nil {

@@ -21,6 +21,8 @@ type Status struct {
 	// Waiting is how many targets have been put off after an error, and the last one's words.
 	Waiting int
 	LastErr string
+	// Gate is the contract files that come next, and what they wait for; nil: none do, or it was not asked.
+	Gate *Gate
 }
 
 // Wave is how far a wave is.
@@ -42,7 +44,8 @@ func (s Status) Whole() bool { return s.Run.ID == "" || s.Run.State == placement
 // Status tells how far the last run is, or [placement.ErrNoRun].
 func (f *Fleet) Status(ctx context.Context) (Status, error) {
 	run, err := f.cfg.Catalog.LastRun(ctx)
-	return f.status(ctx, run, err)
+	s, err := f.status(ctx, run, err)
+	return f.tell(ctx, s, err)
 }
 
 // status is the status of run beside err, if there is a run.
@@ -141,12 +144,25 @@ func (f *Fleet) Skip(ctx context.Context, home placement.Home, reason string) (S
 // Reconcile makes the ledger agree with the homes: targets of the last run that have all are verified, those that have not
 // are pending again, and what is missing is added. Where there is no run of these files, and homes are behind, one is made,
 // paused. It returns how many targets it changed.
+//
+// The gate is raised to the last contract file that a home has.
 func (f *Fleet) Reconcile(ctx context.Context) (changed int, _ Status, err error) {
-	run, err := f.last(ctx)
-	if err != nil && !errors.Is(err, placement.ErrNoRun) {
+	part, raised, err := f.raise(ctx)
+	if err != nil {
 		return 0, Status{}, err
 	}
-	plan, err := f.Plan(ctx, Options{})
+	changed, s, err := part.reconcile(ctx, raised)
+	s, err = f.tell(ctx, s, err)
+	return changed, s, err
+}
+
+// reconcile reconciles with the files that are allowed. That the last run was of others is no error when the gate was raised.
+func (f *Fleet) reconcile(ctx context.Context, raised bool) (changed int, _ Status, err error) {
+	run, err := f.last(ctx)
+	if err != nil && !errors.Is(err, placement.ErrNoRun) && !(raised && errors.Is(err, placement.ErrRunState)) {
+		return 0, Status{}, err
+	}
+	plan, err := f.plan(ctx, Options{})
 	if err != nil {
 		return 0, Status{}, err
 	}
