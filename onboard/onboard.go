@@ -23,7 +23,8 @@ import (
 
 // Builder builds the application's tables in a new home. conn is the migrator's login in the home's database; tenant is the
 // tenant of a schema or database home, empty in a shared one. It must secure what it makes in the transaction that makes it
-// (landlord.secure), and do nothing when all is there already.
+// (landlord.secure), and do nothing when all is there already. It must build no further than the catalog's contract gate
+// ([placement.Catalog.Gate]) allows, as fleet.Builder does: the instances of the application that are alive may need the old shape.
 //
 // Prepare runs in a database before its first Build, as the operator, and does what is needed there once for all homes;
 // server tells that it is the server's shared database, in which what concerns the whole server is done too.

@@ -187,7 +187,7 @@ func (s *Service) build(ctx context.Context, p onboarding) error {
 	}
 	if p.Model != placement.ModelShared {
 		if err := withMigrator(ctx, c, p.Home.Database, func(conn *pgx.Conn) error {
-			return s.cfg.Builder.Build(ctx, conn, p.Home.Schema, p.Tenant.String())
+			return s.buildTables(ctx, conn, p.Home.Schema, p.Tenant.String())
 		}); err != nil {
 			return err
 		}
@@ -198,6 +198,23 @@ func (s *Service) build(ctx context.Context, p onboarding) error {
 			State: isolation.Open, Owner: p.attempt,
 		})
 	})
+}
+
+// buildTables builds a home as far as the contract gate allows, and the rest if the gate moved meanwhile. It cannot move any more
+// before the tenant is active: it is not opened while a home is being made.
+func (s *Service) buildTables(ctx context.Context, conn *pgx.Conn, schema, tenant string) error {
+	for {
+		before, err := s.cfg.Catalog.Gate(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.cfg.Builder.Build(ctx, conn, schema, tenant); err != nil {
+			return err
+		}
+		if now, err := s.cfg.Catalog.Gate(ctx); err != nil || now.Contracted == before.Contracted {
+			return err
+		}
+	}
 }
 
 // createDatabase makes a dedicated database with a login and an identity of its own.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/landlord-go/landlord/isolation"
 	"github.com/landlord-go/landlord/migrate"
+	"github.com/landlord-go/landlord/migrate/fleet"
 	"github.com/landlord-go/landlord/onboard"
 	"github.com/landlord-go/landlord/placement"
 	"github.com/landlord-go/landlord/tenant"
@@ -37,6 +38,7 @@ func (a *app) house(ctx context.Context, keys isolation.Keyring) (*house, error)
 		return nil, err
 	}
 	h := &house{config: c, catalog: catalog, tables: newTables(c.Migrations)}
+	h.tables.catalog = catalog
 	h.service, err = onboard.New(onboard.Config{Catalog: catalog, Keys: keys, Builder: h.tables, Mode: c.Mode, Logger: a.log})
 	if err != nil {
 		catalog.Close()
@@ -60,9 +62,11 @@ func (a *app) houseWithKeys(ctx context.Context) (*house, error) {
 
 func (h *house) Close() { h.catalog.Close() }
 
-// tables builds the application's tables. Their files are read at the first use: most commands make no home.
+// tables builds the application's tables, as far as contract files may run. Files are read at the first use: most commands make no
+// home.
 type tables struct {
-	load func() (*migrate.Set, error)
+	load    func() (*migrate.Set, error)
+	catalog *placement.Catalog
 }
 
 func newTables(folder string) *tables {
@@ -82,7 +86,7 @@ func (t *tables) Prepare(ctx context.Context, conn *pgx.Conn, server bool) error
 	if err != nil {
 		return err
 	}
-	return set.Prepare(ctx, conn, server)
+	return fleet.Builder{Catalog: t.catalog, Set: set}.Prepare(ctx, conn, server)
 }
 
 func (t *tables) Build(ctx context.Context, conn *pgx.Conn, schema, tenant string) error {
@@ -90,7 +94,7 @@ func (t *tables) Build(ctx context.Context, conn *pgx.Conn, schema, tenant strin
 	if err != nil {
 		return err
 	}
-	return set.Build(ctx, conn, schema, tenant)
+	return fleet.Builder{Catalog: t.catalog, Set: set}.Build(ctx, conn, schema, tenant)
 }
 
 // whose tells which tenant a command is about: a slug as its argument, or an id by --id.

@@ -124,7 +124,7 @@ func (a *app) runInit(ctx context.Context, r *initResult) error {
 	if err := h.syncClusters(ctx, r); err != nil {
 		return err
 	}
-	return a.setUpAll(ctx, h, r)
+	return a.setUpContracted(ctx, h, r)
 }
 
 // initCatalog makes the catalog, and its database if the server has none of that name.

@@ -167,6 +167,9 @@ func (h *house) planHome(ctx context.Context, c placement.Cluster, known bool, w
 	}
 	residents := 0
 	if known {
+		if set, err = h.allowed(ctx, set); err != nil {
+			return err
+		}
 		found, err := h.catalog.Tenants(ctx, placement.Filter{Cluster: c.Name, Database: c.SharedDatabase, Limit: 1})
 		if err != nil {
 			return err

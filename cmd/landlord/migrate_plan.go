@@ -36,6 +36,7 @@ type planView struct {
 	Waves    []int       `json:"waves"`  // targets of each
 	Canary   bool        `json:"canary"` // one failure in the first wave halts the run
 	Groups   []groupView `json:"groups"`
+	gateView
 }
 
 type groupView struct {
@@ -62,7 +63,7 @@ func (a *app) migratePlan(ctx context.Context, args migrateRun) error {
 }
 
 func viewPlan(p fleet.Plan) planView {
-	v := planView{UpToDate: p.UpToDate, Targets: len(p.Targets), Waves: make([]int, p.Waves), Canary: p.Canary, Groups: []groupView{}}
+	v := planView{UpToDate: p.UpToDate, Targets: len(p.Targets), Waves: make([]int, p.Waves), Canary: p.Canary, Groups: []groupView{}, gateView: viewGate(p.Gate)}
 	if len(p.Targets) == 0 {
 		v.Waves = []int{}
 	}
@@ -92,4 +93,5 @@ func (v planView) write(w io.Writer) {
 	for i, n := range v.Waves {
 		fmt.Fprintf(w, "wave %d: %d targets\n", i+1, n)
 	}
+	v.gateView.write(w)
 }

@@ -92,6 +92,7 @@ type runView struct {
 	Actor     string        `json:"actor,omitempty"`
 	StartedAt *time.Time    `json:"started_at,omitempty"`
 	EndedAt   *time.Time    `json:"ended_at,omitempty"`
+	gateView
 }
 
 type waveView struct {
@@ -116,6 +117,7 @@ type skipView struct {
 
 func viewRun(s fleet.Status) runView {
 	v := runView{State: "up to date", UpToDate: s.UpToDate, Waves: []waveView{}, Failures: []failureView{}, Skips: []skipView{}}
+	v.gateView = viewGate(s.Gate)
 	if s.Run.ID == "" {
 		return v
 	}
@@ -144,6 +146,7 @@ func viewRun(s fleet.Status) runView {
 func (v runView) write(w io.Writer) {
 	if v.Run == 0 {
 		fmt.Fprintf(w, "all %d homes are up to date\n", v.UpToDate)
+		v.gateView.write(w)
 		return
 	}
 	state := v.State
@@ -169,6 +172,7 @@ func (v runView) write(w io.Writer) {
 	for _, s := range v.Skips {
 		fmt.Fprintf(w, "skipped %s: %s\n", s.Home, s.Reason)
 	}
+	v.gateView.write(w)
 }
 
 // showRun prints what has become of a run. err is why this process did not go on with it; else a run that did not reach all

@@ -13,8 +13,8 @@ func newMigrateStatusCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Show how far the last run is, and what failed",
-		Long: `Show how far the last run is, and what failed, grouped by SQLSTATE. It asks the catalog only: 'landlord migrate plan'
-asks the homes. Exit status 3 says that the run is not over, or that not all homes are done.`,
+		Long: `Show how far the last run is, what failed, grouped by SQLSTATE, and what files of the phase contract wait for. It asks
+the catalog only: 'landlord migrate plan' asks the homes. Exit status 3 says that the run is not over, or that not all homes are done.`,
 		Example: `  landlord migrate status
   landlord migrate status --json | jq -r '.failures[] | .homes[]'`,
 		Args: cobra.NoArgs,
@@ -31,7 +31,7 @@ asks the homes. Exit status 3 says that the run is not over, or that not all hom
 
 // migrateStatus prints how far the last run is, and ends as end finds.
 func (a *app) migrateStatus(ctx context.Context, end func(fleet.Status) error) error {
-	return a.withFleet(ctx, "", false, func(f *fleet.Fleet, _ *placement.Catalog) error {
+	return a.withFleet(ctx, "", a.filesAtHand(), func(f *fleet.Fleet, _ *placement.Catalog) error {
 		s, err := f.Status(ctx)
 		if err != nil {
 			return err

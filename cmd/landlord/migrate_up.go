@@ -15,13 +15,15 @@ type migrateRun struct {
 	first  []string
 	wave   int
 	dryRun bool
+
+	expandOnly bool
 }
 
 func (args *migrateRun) options() (fleet.Options, error) {
 	if args.wave < 0 {
 		return fleet.Options{}, usageError("--wave is the number of a wave, from 1")
 	}
-	return fleet.Options{First: args.first, StopAfter: args.wave}, nil
+	return fleet.Options{First: args.first, StopAfter: args.wave, ExpandOnly: args.expandOnly}, nil
 }
 
 func dirFlag(cmd *cobra.Command, dir *string) {
@@ -39,6 +41,9 @@ that fails keeps no other from being migrated; too many that fail halt the run.
 It can be stopped at any moment: 'landlord migrate resume' goes on. Started again, or on another machine, while a
 run of the same files is at work, it helps.
 
+Files of the phase contract run in a run of their own, once every home has all before them and no instance of the
+application is alive that is written for an older version. What they wait for is shown, and is no failure.
+
 Exit status 3 says that not all homes are done: failures are listed, grouped by SQLSTATE.`,
 		Example: `  landlord migrate up
   landlord migrate up --dry-run
@@ -50,6 +55,7 @@ Exit status 3 says that not all homes are done: failures are listed, grouped by 
 	dirFlag(cmd, &args.dir)
 	cmd.Flags().StringArrayVar(&args.first, "tenant", nil, "`slug` of a tenant that is to be in the first wave (can be repeated)")
 	cmd.Flags().IntVar(&args.wave, "wave", 0, "pause after the wave of this `number`")
+	cmd.Flags().BoolVar(&args.expandOnly, "expand-only", false, "do not begin with files of the phase contract")
 	cmd.Flags().BoolVar(&args.dryRun, "dry-run", false, "only show what would be done, as 'landlord migrate plan' does")
 	return cmd
 }
