@@ -216,30 +216,51 @@ func TestGateOpensOnceForAllWhoTryAndNobodyBeginsMeanwhile(t *testing.T) {
 	require.Equal(t, placement.Gate{Contracted: 6, Needs: 9}, now)
 }
 
-func TestGateWaitsForATenantWhoIsBeingPlaced(t *testing.T) {
+func TestGateWaitsForWhatIsNotCommittedYet(t *testing.T) {
 	t.Parallel()
-	c, conn := gated(t)
-	// A placement that is not committed yet.
-	exec(t, conn, `
-begin;
+	for what, sql := range map[string]string{
+		"tenant acme": `
 select landlord.lock_placement();
 insert into landlord.tenants (id, slug, state) values ('0190f3c2-8a4e-7c63-9d35-6f1b1c0f7d21', 'acme', 'provisioning');
-insert into landlord.placements values ('0190f3c2-8a4e-7c63-9d35-6f1b1c0f7d21', 'schema', 'a', 'app', 't_acme', 1)`)
-	done := make(chan placement.GateWaits, 1)
-	var g errgroup.Group
-	g.Go(func() error {
-		w, err := c.OpenGate(t.Context(), placement.Gate{}, to, 1)
-		done <- w
-		return err
-	})
+insert into landlord.placements values ('0190f3c2-8a4e-7c63-9d35-6f1b1c0f7d21', 'schema', 'a', 'app', 't_acme', 1)`,
+		"instance web": `select landlord.beat(gen_random_uuid(), 'web', 4)`,
+	} {
+		c, conn := gated(t)
+		exec(t, conn, "begin;"+sql)
+		done := make(chan placement.GateWaits, 1)
+		var g errgroup.Group
+		g.Go(func() error {
+			w, err := c.OpenGate(t.Context(), placement.Gate{}, to, 1)
+			done <- w
+			return err
+		})
+		select {
+		case w := <-done:
+			require.Fail(t, "it did not wait", "for %s: %v", what, w)
+		case <-time.After(200 * time.Millisecond):
+		}
+		exec(t, conn, "commit")
+		require.NoError(t, g.Wait())
+		w := <-done
+		require.Len(t, w.For, 1)
+		require.Contains(t, w.For[0], what)
+	}
+}
+
+func TestARunIsNotBegunWhileTheGateOpens(t *testing.T) {
+	t.Parallel()
+	c, conn := gated(t)
+	exec(t, conn, "begin; update landlord.gate set contracted = 6")
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := c.BeginRun(t.Context(), placement.Run{Files: "x", Newest: 5, State: placement.RunRunning, Waves: 1}, nil)
+		done <- err
+	}()
 	select {
-	case w := <-done:
-		require.Fail(t, "it did not wait", "%v", w)
+	case err := <-done:
+		require.Fail(t, "it did not wait", "%v", err)
 	case <-time.After(200 * time.Millisecond):
 	}
-	exec(t, conn, `commit`)
-	require.NoError(t, g.Wait())
-	w := <-done
-	require.Len(t, w.For, 1)
-	require.Contains(t, w.For[0], "tenant acme")
+	exec(t, conn, "commit")
+	require.ErrorIs(t, <-done, placement.ErrGate)
 }
