@@ -23,7 +23,7 @@ type GateWaits struct {
 }
 
 // ErrGate reports a run of files that were chosen while the gate stood elsewhere.
-var ErrGate = errors.New("the gate of contract files has moved since the run was planned")
+var ErrGate = errors.New("the gate of contract files has moved since the run was planned: try again")
 
 const readGate = `select contracted, needs from landlord.gate `
 
