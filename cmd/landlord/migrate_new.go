@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -90,20 +91,37 @@ func (m newMigration) text() string {
 }
 
 func (a *app) newMigration(m newMigration) error {
-	version, err := migrate.NextVersion(os.DirFS(m.dir), time.Now())
+	path, err := m.write()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("write a migration: there is no folder %s: make it first, or name another with --dir", m.dir)
 	case err != nil:
 		return fmt.Errorf("write a migration: %w", err)
 	}
-	path := filepath.Join(m.dir, version+"_"+m.name+".sql")
-	if !m.dryRun {
-		if err := writeNew(path, m.text()); err != nil {
-			return fmt.Errorf("write a migration: %w", err)
-		}
-	}
 	return a.show(map[string]any{"path": path, "dry_run": m.dryRun}, func(w io.Writer) { fmt.Fprintln(w, path) })
+}
+
+// write writes the file, or in a dry run only says where. The folder is locked meanwhile: two that look for the next version at
+// once would find the same.
+func (m newMigration) write() (path string, err error) {
+	folder, err := os.Open(m.dir)
+	if err != nil {
+		return "", err
+	}
+	defer folder.Close() // and with it the lock
+	err = syscall.Flock(int(folder.Fd()), syscall.LOCK_EX)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EBADF) && !errors.Is(err, syscall.ENOLCK) {
+		return "", fmt.Errorf("lock %s: %w", m.dir, err) // those are what file systems say that cannot lock a folder
+	}
+	version, err := migrate.NextVersion(os.DirFS(m.dir), time.Now())
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(m.dir, version+"_"+m.name+".sql")
+	if m.dryRun {
+		return path, nil
+	}
+	return path, writeNew(path, m.text())
 }
 
 // writeNew writes a file that did not exist.

@@ -1,12 +1,14 @@
 package main_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 )
 
 func (s *shop) read(name string) string {
@@ -79,4 +81,28 @@ func TestNewMigrationNeedsAFolder(t *testing.T) {
 	r = s.run("migrate", "new", "a")
 	require.Equal(t, 2, r.status)
 	require.Contains(t, r.stderr, "--dir")
+}
+
+func TestNewMigrationsThatAreWrittenAtOnceGetVersionsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.write("m/00001_a.sql", "-- +goose Up\n")
+	const writers = 12
+	var g errgroup.Group
+	for i := range writers {
+		g.Go(func() error {
+			out, err := s.command("migrate", "new", fmt.Sprintf("n%d", i/2), "--dir", "m").CombinedOutput() // two of each name
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		})
+	}
+	require.NoError(t, g.Wait())
+	entries, err := os.ReadDir(filepath.Join(s.dir, "m"))
+	require.NoError(t, err)
+	require.Len(t, entries, writers+1)
+	for i, e := range entries {
+		require.Equal(t, fmt.Sprintf("%05d", i+1), e.Name()[:5])
+	}
 }
