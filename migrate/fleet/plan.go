@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type Plan struct {
 	Gate *Gate
 
 	beyond int64 // the last contract file that a home has and the gate does not let run; 0: none
+	starts []string // the first file that each target lacks; empty: it could not be looked at
 }
 
 // Group is what several targets have in common: they lack the same files, or have the same problem.
@@ -63,7 +65,7 @@ func (f *Fleet) plan(ctx context.Context, o Options) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	p.Waves, p.Canary = assignWaves(p.Targets, first)
+	p.Waves, p.Canary = assignWaves(p.Targets, p.starts, first)
 	if len(p.Targets) > 0 && o.StopAfter > p.Waves {
 		return Plan{}, fmt.Errorf("plan a run: there are %d waves, so that it cannot stop after wave %d", p.Waves, o.StopAfter)
 	}
@@ -156,7 +158,7 @@ func (f *Fleet) compare(ctx context.Context, all []target) (Plan, error) {
 	var p Plan
 	groups := make(map[string]*Group)
 	note := func(t target, files []string, problem string) {
-		p.Targets = append(p.Targets, t)
+		p.Targets, p.starts = append(p.Targets, t), append(p.starts, strings.Join(files[:min(len(files), 1)], ""))
 		key := t.Scope + "\x00" + fmt.Sprint(files) + "\x00" + problem
 		if groups[key] == nil {
 			groups[key] = &Group{Scope: migrate.Scope(t.Scope), Files: files, Problem: problem, Example: t.Home}

@@ -9,19 +9,25 @@ import (
 	"github.com/landlord-go/landlord/placement"
 )
 
-// The waves of a fleet, as percentages of its homes. Below fleetSize homes there is one wave: one percent is less than a home.
+// The waves of a fleet, as percentages of its homes. Below fleetSize homes one percent is less than a home: from smallFleet
+// homes on one of them goes first, alone, and below that there is one wave.
 var percentages = []int{1, 10, 50, 100}
 
-const fleetSize = 100
+const (
+	fleetSize  = 100
+	smallFleet = 10
+)
 
-// assignWaves gives each target its wave, and returns how many there are and whether the first is a canary. What stands for a
-// whole server or database is done in the first wave, before the homes there. The named homes come first; then, from
-// fleetSize homes on, each stratum (the homes of one kind on one cluster) gives its share to each wave, so that the first
-// ones have met all kinds. Homes are taken in an order that has nothing to do with their age or name.
+// stratum are homes that are alike: of one kind, on one cluster, and brought to the version of the set from the same one.
+type stratum struct{ cluster, kind, start string }
+
+// assignWaves gives each target its wave, and returns how many there are and whether the first is a canary. starts tells of
+// each target what it starts from. What stands for a whole server or database is done in the first wave, before the homes there. The
+// named homes come first; then, from fleetSize homes on, each stratum gives its share to each wave, so that the first ones have
+// met all kinds. Homes are taken in an order that has nothing to do with their age or name.
 //
 // A shared home holds many tenants, so it is never among the first: it is spared until the wave of 50 percent.
-func assignWaves(targets []target, first map[placement.Home]bool) (waves int, canary bool) {
-	type stratum struct{ cluster, kind string }
+func assignWaves(targets []target, starts []string, first map[placement.Home]bool) (waves int, canary bool) {
 	strata := make(map[stratum][]int)
 	homes, named := 0, false
 	for i := range targets {
@@ -33,39 +39,68 @@ func assignWaves(targets []target, first map[placement.Home]bool) (waves int, ca
 			named = true
 		default:
 			homes++
-			s := stratum{t.Home.Cluster, "schema"}
+			s := stratum{t.Home.Cluster, "schema", starts[i]}
 			switch {
 			case t.Tenant == "":
-				s = stratum{"", "shared"}
+				s = stratum{"", shared, ""}
 			case t.Home.Schema == placement.SharedSchema:
 				s.kind = "database"
 			}
 			strata[s] = append(strata[s], i)
 		}
 	}
+	for _, members := range strata {
+		slices.SortFunc(members, func(a, b int) int { return cmp.Compare(shuffle(targets[a]), shuffle(targets[b])) })
+	}
 	base := 0
 	if named {
 		base = 1
 	}
 	if homes < fleetSize {
+		alone := -1
+		if homes >= smallFleet && !named {
+			alone = canaryOf(strata)
+		}
+		if alone >= 0 {
+			base = 1
+		}
 		for _, members := range strata {
 			for _, i := range members {
-				targets[i].Wave = base + 1
+				if i != alone {
+					targets[i].Wave = base + 1
+				}
 			}
 		}
-		return max(base+min(homes, 1), 1), named
+		return max(base+min(homes, 1), 1), base == 1
 	}
 	for s, members := range strata {
-		slices.SortFunc(members, func(a, b int) int { return cmp.Compare(shuffle(targets[a]), shuffle(targets[b])) })
 		for n, i := range members {
 			wave := slices.IndexFunc(percentages, func(p int) bool { return (n+1)*100 <= p*len(members)+99 })
-			if s.kind == "shared" {
+			if s.kind == shared {
 				wave = max(wave, 2)
 			}
 			targets[i].Wave = base + wave + 1
 		}
 	}
 	return base + len(percentages), true
+}
+
+const shared = "shared" // the kind of homes that are never a canary
+
+// canaryOf is the home of a small fleet that goes first, one of the largest stratum; -1: there are only shared ones.
+func canaryOf(strata map[stratum][]int) int {
+	var largest stratum
+	for s, members := range strata {
+		less := cmp.Or(cmp.Compare(len(members), len(strata[largest])), -cmp.Compare(s.cluster, largest.cluster),
+			-cmp.Compare(s.kind, largest.kind), -cmp.Compare(s.start, largest.start))
+		if s.kind != shared && less > 0 {
+			largest = s
+		}
+	}
+	if members := strata[largest]; len(members) > 0 {
+		return members[0]
+	}
+	return -1
 }
 
 // shuffle is the place of a target in its stratum.

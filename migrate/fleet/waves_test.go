@@ -34,7 +34,7 @@ func fleetOf(schemas, databases int) (all []placement.RunTarget) {
 func TestWavesGrowAndTheFirstMeetsEveryKindButTheSharedTables(t *testing.T) {
 	t.Parallel()
 	all := fleetOf(800, 100)
-	waves, canary := fleet.AssignWaves(all, nil)
+	waves, canary := assign(all, nil)
 	require.Equal(t, 4, waves)
 	require.True(t, canary)
 	homes, kinds := map[int]int{}, map[string]bool{}
@@ -55,22 +55,75 @@ func TestWavesGrowAndTheFirstMeetsEveryKindButTheSharedTables(t *testing.T) {
 	require.Len(t, kinds, 4)
 }
 
-func TestASmallFleetIsOneWaveAndNamedHomesComeFirst(t *testing.T) {
+func TestEveryStartingVersionIsAmongTheFirst(t *testing.T) {
 	t.Parallel()
-	all := fleetOf(10, 1)
-	waves, canary := fleet.AssignWaves(all, nil)
+	all := fleetOf(800, 0)
+	starts := make([]string, len(all))
+	for i := range starts {
+		starts[i] = "00005_new.sql"
+		if i%100 == 7 {
+			starts[i] = "00002_old.sql"
+		}
+	}
+	fleet.AssignWaves(all, starts, nil)
+	first := map[string]int{}
+	for i, target := range all {
+		if target.Wave == 1 && target.Tenant != "" {
+			first[starts[i]]++
+		}
+	}
+	require.Equal(t, map[string]int{"00005_new.sql": 16, "00002_old.sql": 2}, first)
+}
+
+func TestASmallFleetHasACanary(t *testing.T) {
+	t.Parallel()
+	all := fleetOf(4, 1) // twelve homes
+	waves, canary := assign(all, nil)
+	require.Equal(t, 2, waves)
+	require.True(t, canary)
+	var first []placement.RunTarget
+	for _, target := range all {
+		if target.Wave == 1 && target.Scope == "tenant" {
+			first = append(first, target)
+		}
+	}
+	require.Len(t, first, 1)
+	require.NotEqual(t, placement.SharedSchema, first[0].Home.Schema, "there are more schemas than databases")
+
+	// Shared homes hold many tenants: none of them is one.
+	var shared []placement.RunTarget
+	for i := range 20 {
+		home := placement.Home{Cluster: fmt.Sprintf("c%d", i), Database: "app", Schema: "public"}
+		shared = append(shared, placement.RunTarget{Home: home, Scope: "tenant"})
+	}
+	waves, canary = assign(shared, nil)
+	require.Equal(t, 1, waves)
+	require.False(t, canary)
+}
+
+func TestAFewHomesAreOneWaveAndNamedHomesComeFirst(t *testing.T) {
+	t.Parallel()
+	all := fleetOf(2, 1) // eight homes
+	waves, canary := assign(all, nil)
 	require.Equal(t, 1, waves)
 	require.False(t, canary)
 
-	first := all[5].Home
-	waves, canary = fleet.AssignWaves(all, map[placement.Home]bool{first: true})
-	require.Equal(t, 2, waves)
-	require.True(t, canary)
-	for _, target := range all {
-		require.Equal(t, target.Scope != "tenant" || target.Home == first, target.Wave == 1)
+	for _, all := range [][]placement.RunTarget{all, fleetOf(20, 1)} {
+		first := all[4].Home
+		waves, canary = assign(all, map[placement.Home]bool{first: true})
+		require.Equal(t, 2, waves)
+		require.True(t, canary)
+		for _, target := range all {
+			require.Equal(t, target.Scope != "tenant" || target.Home == first, target.Wave == 1)
+		}
 	}
 
-	all = all[5:6]
-	waves, _ = fleet.AssignWaves(all, map[placement.Home]bool{first: true})
+	all = all[4:5]
+	waves, _ = assign(all, map[placement.Home]bool{all[0].Home: true})
 	require.Equal(t, 1, waves)
+}
+
+// assign gives waves to targets that all start from the same version.
+func assign(all []placement.RunTarget, first map[placement.Home]bool) (waves int, canary bool) {
+	return fleet.AssignWaves(all, make([]string, len(all)), first)
 }
