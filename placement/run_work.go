@@ -187,17 +187,22 @@ select count(*) from landlord.run_targets where run = $1 and wave <= $2 and stat
 	return r, open, err
 }
 
-// RunCount is how many targets of a wave of a run are in a state.
+// RunCount is how many targets of a wave of a run are in a state on a cluster.
 type RunCount struct {
-	Wave  int
-	State TargetState
-	Count int
+	Wave    int
+	Cluster string
+	State   TargetState
+	Count   int
+	PutOff  int    // of them are to be tried again after an error
+	Error   string // of one of those
 }
 
-// RunCounts counts the targets of a run.
+// RunCounts counts the targets of a run, by wave and cluster.
 func (c *Catalog) RunCounts(ctx context.Context, run string) (counts []RunCount, err error) {
 	const query = `
-select wave, state, count(*) from landlord.run_targets where run = $1 group by wave, state order by wave, state`
+select wave, cluster, state, count(*), count(*) filter (where off), coalesce(max(error) filter (where off), '')
+  from (select *, state in ('pending', 'leased') and error <> '' as off from landlord.run_targets where run = $1) t
+ group by wave, cluster, state order by wave, cluster, state`
 	err = c.read(ctx, "count the run's targets", func(ctx context.Context, q querier) error {
 		rows, err := q.Query(ctx, query, run)
 		if err != nil {

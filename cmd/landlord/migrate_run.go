@@ -42,34 +42,13 @@ func (a *app) withFleet(ctx context.Context, dir string, files bool, fn func(*fl
 		return err
 	}
 	defer catalog.Close()
+	defer a.openScreen()()
 	f, err := fleet.New(fleet.Config{Catalog: catalog, Set: set, Logger: a.log, Progress: a.tellProgress})
 	if err != nil {
 		return err
 	}
 	return fn(f, catalog)
 }
-
-// tellProgress writes one line for a person.
-func (a *app) tellProgress(s fleet.Status) {
-	all := 0
-	for _, n := range s.Counts {
-		all += n
-	}
-	var line strings.Builder
-	fmt.Fprintf(&line, "run %d, wave %d of %d: %d of %d targets verified", s.Run.Number, s.Run.Wave, s.Run.Waves,
-		s.Counts[placement.TargetVerified], all)
-	for _, state := range []placement.TargetState{placement.TargetLeased, placement.TargetFailed, placement.TargetSkipped} {
-		if n := s.Counts[state]; n > 0 {
-			fmt.Fprintf(&line, ", %d %s", n, state)
-		}
-	}
-	if s.Waiting > 0 {
-		fmt.Fprintf(&line, ", %d to be tried again (%s)", s.Waiting, oneLine(s.LastErr))
-	}
-	a.progress("%s", line.String())
-}
-
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // runView is a run as it is printed.
 type runView struct {
@@ -96,11 +75,22 @@ type runView struct {
 }
 
 type waveView struct {
-	Wave     int `json:"wave"`
+	Wave int `json:"wave"`
+	tallyView
+	Clusters []clusterTallyView `json:"clusters"`
+}
+
+type clusterTallyView struct {
+	Cluster string `json:"cluster"`
+	tallyView
+}
+
+type tallyView struct {
 	Targets  int `json:"targets"`
 	Verified int `json:"verified"`
 	Failed   int `json:"failed"`
 	Skipped  int `json:"skipped"`
+	PutOff   int `json:"put_off"` // to be tried again after an error
 }
 
 type failureView struct {
@@ -128,7 +118,11 @@ func viewRun(s fleet.Status) runView {
 	v.Verified, v.Failed = s.Counts[placement.TargetVerified], s.Counts[placement.TargetFailed]
 	v.Skipped, v.Waiting = s.Counts[placement.TargetSkipped], s.Waiting
 	for _, w := range s.Waves {
-		v.Waves = append(v.Waves, waveView(w))
+		view := waveView{Wave: w.Wave, tallyView: tallyView(w.Tally), Clusters: []clusterTallyView{}}
+		for _, c := range w.Clusters {
+			view.Clusters = append(view.Clusters, clusterTallyView{c.Cluster, tallyView(c.Tally)})
+		}
+		v.Waves = append(v.Waves, view)
 	}
 	for _, f := range s.Failures {
 		view := failureView{SQLState: f.SQLState, Error: oneLine(f.Error), Count: f.Count}

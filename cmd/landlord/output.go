@@ -9,6 +9,9 @@ import (
 
 // show prints a command's result: v as JSON, or what text writes, with its tab-separated columns aligned.
 func (a *app) show(v any, text func(w io.Writer)) error {
+	if a.screen != nil {
+		a.screen.End()
+	}
 	if a.json {
 		enc := json.NewEncoder(a.stdout)
 		enc.SetEscapeHTML(false)
@@ -30,3 +33,8 @@ func (a *app) show(v any, text func(w io.Writer)) error {
 func (a *app) progress(format string, args ...any) {
 	fmt.Fprintf(a.stderr, format+"\n", args...)
 }
+
+// logTo is where log records go: to what stderr is when they are written.
+type logTo struct{ a *app }
+
+func (l logTo) Write(p []byte) (int, error) { return l.a.stderr.Write(p) }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/landlord-go/landlord/internal/bars"
 )
 
 // Exit statuses, the same for every command.
@@ -46,6 +48,7 @@ func usageError(format string, args ...any) error {
 type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	screen         *bars.Screen // stderr, where it is a terminal that shows progress as bars; else nil
 
 	configPath string // --config
 	json       bool   // --json
@@ -115,7 +118,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 findings, 130 int
 	level := slog.LevelInfo
 	flags.TextVar(&level, "log-level", slog.LevelInfo, "least `level` of what is logged: debug, info, warn or error")
 	root.PersistentPreRun = func(*cobra.Command, []string) {
-		a.log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
+		a.log = slog.New(slog.NewTextHandler(logTo{a}, &slog.HandlerOptions{Level: level}))
 	}
 
 	root.InitDefaultHelpCmd()

@@ -16,9 +16,9 @@ type Status struct {
 	UpToDate int           // homes that needed none, where there is no run
 	Counts   map[placement.TargetState]int
 	Waves    []Wave
-	Failures []Failure
-	Skipped  []placement.RunTarget
-	// Waiting is how many targets have been put off after an error, and the last one's words.
+	Failures []Failure             // nil while the run is at work
+	Skipped  []placement.RunTarget // nil while the run is at work
+	// Waiting is how many targets have been put off after an error, and LastErr what one of them said.
 	Waiting int
 	LastErr string
 	// Gate is the contract files that come next, and what they wait for; nil: none do, or it was not asked.
@@ -27,7 +27,38 @@ type Status struct {
 
 // Wave is how far a wave is.
 type Wave struct {
-	Wave, Targets, Verified, Failed, Skipped int
+	Wave int
+	Tally
+	Clusters []ClusterTally // by name
+}
+
+// ClusterTally is how far a wave is on one cluster.
+type ClusterTally struct {
+	Cluster string
+	Tally
+}
+
+// Tally counts targets.
+type Tally struct {
+	Targets, Verified, Failed, Skipped int
+	PutOff                             int // they are to be tried again after an error
+}
+
+// Done is how many are not waited for any more.
+func (t Tally) Done() int { return t.Verified + t.Failed + t.Skipped }
+
+func (t *Tally) add(c placement.RunCount) {
+	t.Targets += c.Count
+	t.PutOff += c.PutOff
+	switch c.State {
+	case placement.TargetVerified:
+		t.Verified += c.Count
+	case placement.TargetFailed:
+		t.Failed += c.Count
+	case placement.TargetSkipped:
+		t.Skipped += c.Count
+	case placement.TargetPending, placement.TargetLeased:
+	}
 }
 
 // Failure is what failed targets have in common.
@@ -57,32 +88,35 @@ func (f *Fleet) status(ctx context.Context, run placement.Run, err error) (Statu
 	return s, errors.Join(err, statusErr)
 }
 
-func (f *Fleet) statusOf(ctx context.Context, id string) (Status, error) {
+// progressOf is the status of a run without what failed and what is skipped, which can be long.
+func (f *Fleet) progressOf(ctx context.Context, id string) (Status, error) {
 	run, err := f.cfg.Catalog.RunByID(ctx, id)
 	if err != nil {
 		return Status{}, err
 	}
 	s := Status{Run: run, Counts: make(map[placement.TargetState]int), Waves: make([]Wave, run.Waves)}
-	counts, err := f.cfg.Catalog.RunCounts(ctx, id)
-	if err != nil {
-		return s, err
-	}
 	for i := range s.Waves {
 		s.Waves[i].Wave = i + 1
 	}
-	for _, c := range counts {
+	counts, err := f.cfg.Catalog.RunCounts(ctx, id)
+	for _, c := range counts { // those of a wave and cluster follow each other
 		s.Counts[c.State] += c.Count
+		s.Waiting += c.PutOff
+		s.LastErr = cmp.Or(c.Error, s.LastErr)
 		w := &s.Waves[min(c.Wave, run.Waves)-1]
-		w.Targets += c.Count
-		switch c.State {
-		case placement.TargetVerified:
-			w.Verified += c.Count
-		case placement.TargetFailed:
-			w.Failed += c.Count
-		case placement.TargetSkipped:
-			w.Skipped += c.Count
-		case placement.TargetPending, placement.TargetLeased:
+		w.add(c)
+		if n := len(w.Clusters); n == 0 || w.Clusters[n-1].Cluster != c.Cluster {
+			w.Clusters = append(w.Clusters, ClusterTally{Cluster: c.Cluster})
 		}
+		w.Clusters[len(w.Clusters)-1].add(c)
+	}
+	return s, err
+}
+
+func (f *Fleet) statusOf(ctx context.Context, id string) (Status, error) {
+	s, err := f.progressOf(ctx, id)
+	if err != nil {
+		return s, err
 	}
 	troubled, err := f.cfg.Catalog.TroubledTargets(ctx, id)
 	if err != nil {
@@ -103,10 +137,7 @@ func (f *Fleet) statusOf(ctx context.Context, id string) (Status, error) {
 			}
 			groups[key].Count++
 			groups[key].Homes = append(groups[key].Homes, t.Home)
-		case placement.TargetPending, placement.TargetLeased:
-			s.Waiting++
-			s.LastErr = t.Error
-		case placement.TargetVerified:
+		case placement.TargetPending, placement.TargetLeased, placement.TargetVerified:
 		}
 	}
 	for _, g := range groups {

@@ -26,7 +26,7 @@ func (f *Fleet) work(ctx context.Context, run placement.Run) (Status, error) {
 	if err != nil {
 		return f.status(ctx, run, err)
 	}
-	c := &crew{Fleet: f, run: run, wake: make(chan struct{})}
+	c := &crew{Fleet: f, run: run, wake: make(chan struct{}), ready: make(chan struct{}, 1)}
 	c.reach.Store(&r)
 	err = c.work(ctx)
 	// What is known of the run is told also when ctx has ended.
@@ -46,7 +46,8 @@ type crew struct {
 	*Fleet
 	run   placement.Run // as it was when work began
 	reach atomic.Pointer[reach]
-	idle  atomic.Int32 // workers that found nothing to do
+	idle  atomic.Int32  // workers that found nothing to do
+	ready chan struct{} // one has come to the end of what there was to do
 
 	mu   sync.Mutex    // guards wake
 	wake chan struct{} // closed when there may be work again
@@ -107,13 +108,13 @@ func (c *crew) heartbeat(ctx context.Context) {
 // drive hires workers for every cluster, takes the run from wave to wave while they find nothing to do, and stops them when it
 // does not go on.
 func (c *crew) drive(ctx context.Context, hire func() (crowd int), stop func()) error {
-	wait, told, wave := pollFirst, time.Now(), c.run.Wave
+	wait, told, wave := pollFirst, time.Time{}, c.run.Wave
 	crowd := hire()
-	for pause(ctx, wait) {
+	for c.rest(ctx, wait) {
 		wait = min(2*wait, pollMost)
 		if time.Since(told) > progressTick {
 			told = time.Now()
-			status, err := c.statusOf(ctx, c.run.ID)
+			status, err := c.progressOf(ctx, c.run.ID)
 			if err != nil {
 				return err
 			}
@@ -180,6 +181,18 @@ func (c *crew) woken() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.wake
+}
+
+// rest is pause, but ends when a worker has come to the end of what there was to do.
+func (c *crew) rest(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-c.ready:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
 }
 
 // pause waits for d and reports whether it could, or false as soon as ctx ends.

@@ -44,6 +44,12 @@ func (w *worker) loop(ctx context.Context) error {
 			continue
 		}
 		w.idle.Add(1)
+		if wait == pollFirst {
+			select {
+			case w.ready <- struct{}{}:
+			default: // somebody has said so already
+			}
+		}
 		select {
 		case <-ctx.Done():
 		case <-woken:
