@@ -140,8 +140,8 @@ update landlord.runs r
 	return err
 }
 
-// AdvanceRun takes a run a step further when nothing is left to do in its wave: it begins the next one, pauses after the wave
-// that was asked for, or, when last, ends the run. Targets whose database or server failed fail with it, and those whose
+// AdvanceRun takes a run a step further when nothing is left to do in its wave: it begins the next one, if [Catalog.PassWave] has
+// passed this one where something stands between them, pauses after the wave that was asked for, or, when last, ends the run. Targets whose database or server failed fail with it, and those whose
 // tenant is gone are skipped. It returns the run as it is then, and how many targets are still to be done before it goes on.
 func (c *Catalog) AdvanceRun(ctx context.Context, run string, last bool) (r Run, open int, err error) {
 	const gone = `
@@ -161,8 +161,8 @@ update landlord.runs r
                     when r.wave < r.waves or not $2 then 'running'
                     when exists (select from landlord.run_targets where run = $1 and state = 'failed') then 'failed' else 'done' end,
        why = case when r.wave = r.stop_after then format('wave %s is done', r.wave) else r.why end,
-       ended_at = case when r.wave = r.waves and $2 then now() end
- where r.id = $1 and r.state = 'running'
+       ended_at = case when r.wave = r.waves and $2 then now() end, wave_done_at = null
+ where r.id = $1 and r.state = 'running' and (r.wave = r.waves or r.passed = r.wave or r.soak = '0' and not r.checked)
    and not exists (select from landlord.run_targets where run = $1 and wave <= r.wave and state in ('pending', 'leased'))`
 	const count = `
 select count(*) from landlord.run_targets where run = $1 and wave <= $2 and state in ('pending', 'leased')`
@@ -171,7 +171,7 @@ select count(*) from landlord.run_targets where run = $1 and wave <= $2 and stat
 		if r, err = oneRun(ctx, tx, `select `+runColumns+` from landlord.runs where id = $1 for update`, run); err != nil || r.State != RunRunning {
 			return err
 		}
-		for _, sql := range []string{gone, blocked} {
+		for _, sql := range []string{gone, blocked, reopened} {
 			if _, err := tx.Exec(ctx, sql, run); err != nil {
 				return err
 			}

@@ -53,6 +53,11 @@ type Run struct {
 	EndedAt   *time.Time
 	// Contracted is where the gate stood when the files were chosen. Only [Catalog.BeginRun] asks for it, and it is not kept.
 	Contracted int64 `db:"-"`
+
+	Between
+	// SoakLeft is how long the next wave still waits, the one before being done; nil: it is not done, or nothing is waited for.
+	SoakLeft *time.Duration
+	Checking bool // somebody is finding out whether all is well
 }
 
 // Over reports that nothing more happens in the run unless failed targets are tried again.
@@ -80,7 +85,8 @@ var (
 	ErrRunState = errors.New("the run does not allow it")
 )
 
-const runColumns = `id::text, number, files, newest, state, wave, waves, stop_after, canary, why, actor, started_at, ended_at`
+const runColumns = `id::text, number, files, newest, state, wave, waves, stop_after, canary, why, actor, started_at, ended_at,
+soak, checked, case when wave < waves then wave_done_at + soak - clock_timestamp() end, coalesce(checker <> '' and check_until > clock_timestamp(), false)`
 
 // LastRun returns the run that began last, or [ErrNoRun].
 func (c *Catalog) LastRun(ctx context.Context) (r Run, err error) {
@@ -121,7 +127,8 @@ func (c *Catalog) BeginRun(ctx context.Context, r Run, targets []RunTarget) (_ R
 	const unfinished = `
 select ` + runColumns + ` from landlord.runs where state in ('running', 'paused', 'halted') for update`
 	const insert = `
-insert into landlord.runs (files, newest, state, waves, stop_after, canary, why, actor) values ($1, $2, $3, $4, $5, $6, $7, $8)
+insert into landlord.runs (files, newest, state, waves, stop_after, canary, why, actor, soak, checked)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 returning ` + runColumns
 	var out Run
 	err = c.ledger(ctx, "begin a run", func(ctx context.Context, tx pgx.Tx) error {
@@ -144,7 +151,7 @@ returning ` + runColumns
 		} else if !errors.Is(err, ErrNoRun) {
 			return err
 		}
-		out, err = oneRun(ctx, tx, insert, r.Files, r.Newest, r.State, r.Waves, r.StopAfter, r.Canary, r.Why, c.cfg.Actor)
+		out, err = oneRun(ctx, tx, insert, r.Files, r.Newest, r.State, r.Waves, r.StopAfter, r.Canary, r.Why, c.cfg.Actor, r.Soak, r.Checked)
 		if err != nil {
 			return err
 		}

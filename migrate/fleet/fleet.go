@@ -125,6 +125,14 @@ type Options struct {
 	StopAfter int
 	// ExpandOnly leaves the gate of the next contract files as it is.
 	ExpandOnly bool
+	// Soak is how long after a wave the next one waits. Default: not at all. [Fleet.Resume] keeps the run's own where this is
+	// zero; negative, it takes that away.
+	Soak time.Duration
+	// Health, if not nil, is asked after that time whether the next wave may begin. It is this process's: others, without one,
+	// wait at the end of a wave. A run keeps that it has one; [Fleet.Resume] wants it again.
+	Health Health
+	// NoHealth lets Resume go on without Health, from now on.
+	NoHealth bool
 }
 
 // Up brings all homes to the version of the set: it plans a run and works on it until it is over, paused or halted. Where
@@ -169,7 +177,7 @@ func (f *Fleet) up(ctx context.Context, o Options) (Status, error) {
 	if len(plan.Targets) == 0 {
 		return Status{UpToDate: plan.UpToDate}, nil
 	}
-	run, begun, err := f.begin(ctx, plan, placement.RunRunning, o.StopAfter)
+	run, begun, err := f.begin(ctx, plan, placement.RunRunning, o)
 	if err != nil {
 		return Status{}, err
 	}
@@ -177,13 +185,13 @@ func (f *Fleet) up(ctx context.Context, o Options) (Status, error) {
 		return f.status(ctx, run, fmt.Errorf("%w: run %d of these files is %s: landlord migrate resume goes on with it",
 			placement.ErrRunState, run.Number, run.State))
 	}
-	return f.work(ctx, run)
+	return f.workChecked(ctx, run, o.Health)
 }
 
-func (f *Fleet) begin(ctx context.Context, plan Plan, state placement.RunState, stopAfter int) (placement.Run, bool, error) {
+func (f *Fleet) begin(ctx context.Context, plan Plan, state placement.RunState, o Options) (placement.Run, bool, error) {
 	return f.cfg.Catalog.BeginRun(ctx, placement.Run{
-		Files: f.files, Newest: f.newest(), State: state, Waves: plan.Waves, StopAfter: stopAfter, Canary: plan.Canary,
-		Contracted: f.gate.Contracted,
+		Files: f.files, Newest: f.newest(), State: state, Waves: plan.Waves, StopAfter: o.StopAfter, Canary: plan.Canary,
+		Contracted: f.gate.Contracted, Between: placement.Between{Soak: max(o.Soak, 0), Checked: o.Health != nil},
 	}, plan.Targets)
 }
 
@@ -202,12 +210,15 @@ func (f *Fleet) resume(ctx context.Context, o Options) (Status, error) {
 	if err != nil || run.Over() {
 		return f.status(ctx, run, err)
 	}
+	if err := f.setBetween(ctx, run, o); err != nil {
+		return f.status(ctx, run, err)
+	}
 	run, err = f.cfg.Catalog.SetRunState(ctx, run.ID, placement.RunRunning, "", o.StopAfter,
 		placement.RunRunning, placement.RunPaused, placement.RunHalted)
 	if err != nil {
 		return Status{}, err
 	}
-	return f.work(ctx, run)
+	return f.workChecked(ctx, run, o.Health)
 }
 
 // Retry tries the failed targets of the last run again, all or the one at home, and goes on with the run. It opens no gate.

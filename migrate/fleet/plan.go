@@ -26,7 +26,7 @@ type Plan struct {
 	// Gate is the contract files that come after that, and what they wait for as far as it can be known before; nil: none do.
 	Gate *Gate
 
-	beyond int64 // the last contract file that a home has and the gate does not let run; 0: none
+	beyond int64    // the last contract file that a home has and the gate does not let run; 0: none
 	starts []string // the first file that each target lacks; empty: it could not be looked at
 }
 

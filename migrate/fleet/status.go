@@ -201,7 +201,7 @@ func (f *Fleet) reconcile(ctx context.Context, raised bool) (changed int, _ Stat
 		if len(plan.Targets) == 0 {
 			return 0, Status{UpToDate: plan.UpToDate}, nil
 		}
-		run, _, err = f.begin(ctx, plan, placement.RunPaused, 0)
+		run, _, err = f.begin(ctx, plan, placement.RunPaused, Options{})
 		s, err := f.status(ctx, run, err)
 		return len(plan.Targets), s, err
 	}

@@ -17,16 +17,22 @@ import (
 const (
 	pollFirst    = 20 * time.Millisecond
 	pollMost     = 500 * time.Millisecond
+	pollSoak     = time.Second
 	progressTick = time.Second
 )
 
 // work works on a run until it is over, paused or halted, or ctx ends.
 func (f *Fleet) work(ctx context.Context, run placement.Run) (Status, error) {
+	return f.workChecked(ctx, run, nil)
+}
+
+// workChecked is work, with what finds out between waves whether all is well.
+func (f *Fleet) workChecked(ctx context.Context, run placement.Run, health Health) (Status, error) {
 	r, err := f.reach(ctx)
 	if err != nil {
 		return f.status(ctx, run, err)
 	}
-	c := &crew{Fleet: f, run: run, wake: make(chan struct{}), ready: make(chan struct{}, 1)}
+	c := &crew{Fleet: f, run: run, health: health, wake: make(chan struct{}), ready: make(chan struct{}, 1)}
 	c.reach.Store(&r)
 	err = c.work(ctx)
 	// What is known of the run is told also when ctx has ended.
@@ -44,10 +50,11 @@ func (f *Fleet) work(ctx context.Context, run placement.Run) (Status, error) {
 // crew is this process's workers on one run.
 type crew struct {
 	*Fleet
-	run   placement.Run // as it was when work began
-	reach atomic.Pointer[reach]
-	idle  atomic.Int32  // workers that found nothing to do
-	ready chan struct{} // one has come to the end of what there was to do
+	run    placement.Run // as it was when work began
+	health Health
+	reach  atomic.Pointer[reach]
+	idle   atomic.Int32  // workers that found nothing to do
+	ready  chan struct{} // one has come to the end of what there was to do
 
 	mu   sync.Mutex    // guards wake
 	wake chan struct{} // closed when there may be work again
@@ -135,6 +142,8 @@ func (c *crew) drive(ctx context.Context, hire func() (crowd int), stop func()) 
 		case run.State != placement.RunRunning:
 			stop()
 			return nil
+		case run.SoakLeft != nil && *run.SoakLeft > pollMost:
+			wait = min(*run.SoakLeft, pollSoak)
 		case more:
 			wait = pollFirst
 			crowd = hire() // a cluster may be new
@@ -144,14 +153,20 @@ func (c *crew) drive(ctx context.Context, hire func() (crowd int), stop func()) 
 	return ctx.Err()
 }
 
-// advance goes on with the run, if that can be. more reports that targets were added.
+// advance goes on with the run, if that can be. more reports that targets were added, or that the next wave may begin.
 func (c *crew) advance(ctx context.Context) (run placement.Run, more bool, err error) {
 	run, open, err := c.cfg.Catalog.AdvanceRun(ctx, c.run.ID, false)
 	if err != nil {
 		return run, false, err
 	}
-	if run.State != placement.RunRunning || open > 0 || run.Wave < run.Waves {
+	if run.State != placement.RunRunning || open > 0 {
 		return run, false, nil
+	}
+	if run.Wave < run.Waves {
+		if run.Between != (placement.Between{}) {
+			more, err = c.between(ctx, run)
+		}
+		return run, more, err
 	}
 	late, err := c.late(ctx, run)
 	if err != nil {
