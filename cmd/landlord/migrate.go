@@ -11,6 +11,8 @@ func newMigrateCmd(a *app) *cobra.Command {
 		newMigratePlanCmd(a),
 		newMigrateUpCmd(a),
 		newMigrateStatusCmd(a),
+		newMigrateWatchCmd(a),
+		newMigrateHistoryCmd(a),
 		newMigratePauseCmd(a),
 		newMigrateResumeCmd(a),
 		newMigrateRetryCmd(a),

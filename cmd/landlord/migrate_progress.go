@@ -36,8 +36,17 @@ func (a *app) openScreen() (close func()) {
 	return func() { a.stderr, a.screen = file, nil }
 }
 
-// tellProgress shows a person how far a run is: one line, or bars.
+// tellProgress passes on how far a run is: to the command, if it wants to know, or else to a person.
 func (a *app) tellProgress(s fleet.Status) {
+	if a.follow != nil {
+		a.follow(s)
+		return
+	}
+	a.draw(s)
+}
+
+// draw shows a person how far a run is: one line, or bars.
+func (a *app) draw(s fleet.Status) {
 	if a.screen != nil {
 		a.screen.Draw(time.Now(), barsOf(s), notesOf(s)...)
 		return
@@ -53,7 +62,25 @@ func (a *app) tellProgress(s fleet.Status) {
 	if s.Waiting > 0 {
 		fmt.Fprintf(&line, ", %d to be tried again (%s)", s.Waiting, oneLine(s.LastErr))
 	}
+	if wait := waitOf(s.Run); wait != "" {
+		line.WriteString("; " + wait)
+	}
 	a.progress("%s", line.String())
+}
+
+// waitOf says what a run waits for before its next wave; empty: nothing.
+func waitOf(r placement.Run) string {
+	switch {
+	case r.State != placement.RunRunning || r.SoakLeft == nil:
+		return ""
+	case *r.SoakLeft > 0:
+		return fmt.Sprintf("wave %d is done, and soaks for another %s", r.Wave, r.SoakLeft.Round(time.Second))
+	case r.Checking:
+		return fmt.Sprintf("wave %d is done, and its health is being checked", r.Wave)
+	case r.Checked:
+		return fmt.Sprintf("wave %d is done, and waits for a process with the health command: landlord migrate resume --health '...'", r.Wave)
+	}
+	return ""
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
@@ -97,6 +124,9 @@ func notesOf(s fleet.Status) (notes []string) {
 			note += ": " + s.Run.Why
 		}
 		notes = append(notes, oneLine(note))
+	}
+	if wait := waitOf(s.Run); wait != "" {
+		notes = append(notes, wait)
 	}
 	if s.Waiting > 0 {
 		notes = append(notes, "put off: "+oneLine(s.LastErr))

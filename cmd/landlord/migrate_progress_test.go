@@ -71,4 +71,3 @@ func TestProgressIsBarsOnATerminalAndLinesElsewhere(t *testing.T) {
 	require.NotContains(t, plain.stderr, "\x1b")
 	require.Contains(t, plain.stdout, "run 2 is done")
 }
-

@@ -13,9 +13,13 @@ func newMigrateResumeCmd(a *app) *cobra.Command {
 		Use:   "resume",
 		Short: "Go on with a run that was interrupted, paused or halted",
 		Long: `Go on with the last run where it stopped, whatever stopped it. What another process still holds is waited for: its
-lease ends some seconds after its last sign of life. Where nothing is left to do, nothing is done.`,
+lease ends some seconds after its last sign of life. Where nothing is left to do, nothing is done.
+
+A run keeps its soak time until --soak says another one. Its health command is stored nowhere: give it again, or
+go on without it from now on by --health none. After a health check that failed, it is asked again.`,
 		Example: `  landlord migrate resume
-  landlord migrate resume --wave 2`,
+  landlord migrate resume --wave 2
+  landlord migrate resume --soak 0 --health none`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := args.options()
@@ -33,6 +37,7 @@ lease ends some seconds after its last sign of life. Where nothing is left to do
 	}
 	dirFlag(cmd, &args.dir)
 	cmd.Flags().IntVar(&args.wave, "wave", 0, "pause after the wave of this `number`")
+	args.betweenFlags(cmd)
 	cmd.Flags().BoolVar(&args.dryRun, "dry-run", false, "only show the run that would be gone on with")
 	return cmd
 }

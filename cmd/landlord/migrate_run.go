@@ -66,8 +66,9 @@ type runView struct {
 	Failed    int           `json:"failed"`
 	Skipped   int           `json:"skipped"`
 	Waiting   int           `json:"waiting"`
-	Failures  []failureView `json:"failures"`
-	Skips     []skipView    `json:"skips"`
+	Failures  []failureView `json:"failures,omitzero"`
+	Skips     []skipView    `json:"skips,omitzero"`
+	Waits     string        `json:"waits,omitempty"` // for what, before its next wave
 	Actor     string        `json:"actor,omitempty"`
 	StartedAt *time.Time    `json:"started_at,omitempty"`
 	EndedAt   *time.Time    `json:"ended_at,omitempty"`
@@ -98,6 +99,7 @@ type failureView struct {
 	Error    string   `json:"error"`
 	Count    int      `json:"count"`
 	Homes    []string `json:"homes"`
+	Next     string   `json:"next"` // what leads on
 }
 
 type skipView struct {
@@ -116,7 +118,7 @@ func viewRun(s fleet.Status) runView {
 	v.Actor, v.StartedAt, v.EndedAt = r.Actor, &r.StartedAt, r.EndedAt
 	v.Pending, v.Leased = s.Counts[placement.TargetPending], s.Counts[placement.TargetLeased]
 	v.Verified, v.Failed = s.Counts[placement.TargetVerified], s.Counts[placement.TargetFailed]
-	v.Skipped, v.Waiting = s.Counts[placement.TargetSkipped], s.Waiting
+	v.Skipped, v.Waiting, v.Waits = s.Counts[placement.TargetSkipped], s.Waiting, waitOf(r)
 	for _, w := range s.Waves {
 		view := waveView{Wave: w.Wave, tallyView: tallyView(w.Tally), Clusters: []clusterTallyView{}}
 		for _, c := range w.Clusters {
@@ -125,7 +127,7 @@ func viewRun(s fleet.Status) runView {
 		v.Waves = append(v.Waves, view)
 	}
 	for _, f := range s.Failures {
-		view := failureView{SQLState: f.SQLState, Error: oneLine(f.Error), Count: f.Count}
+		view := failureView{SQLState: f.SQLState, Error: oneLine(f.Error), Count: f.Count, Next: nextStep(f)}
 		for _, h := range f.Homes {
 			view.Homes = append(view.Homes, h.String())
 		}
@@ -148,6 +150,9 @@ func (v runView) write(w io.Writer) {
 		state += ": " + v.Why
 	}
 	fmt.Fprintf(w, "run %d is %s\n", v.Run, state)
+	if v.Waits != "" {
+		fmt.Fprintln(w, v.Waits)
+	}
 	fmt.Fprintln(w, "WAVE\tTARGETS\tVERIFIED\tFAILED\tSKIPPED")
 	for _, wave := range v.Waves {
 		fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%d\n", wave.Wave, wave.Targets, wave.Verified, wave.Failed, wave.Skipped)
@@ -157,7 +162,7 @@ func (v runView) write(w io.Writer) {
 		fmt.Fprintf(w, "%d failed with %s: %s\n", f.Count, cmp.Or(f.SQLState, "no SQLSTATE"), f.Error)
 		for i, home := range f.Homes {
 			if i == most {
-				fmt.Fprintf(w, "  and %d more\n", len(f.Homes)-most)
+				fmt.Fprintf(w, "  and %d more: landlord migrate status --failures names them\n", len(f.Homes)-most)
 				break
 			}
 			fmt.Fprintf(w, "  %s\n", home)
@@ -182,9 +187,18 @@ func (a *app) showRun(ctx context.Context, s fleet.Status, err error) error {
 	if err := a.show(v, v.write); err != nil {
 		return err
 	}
+	return endOf(s)
+}
+
+// endOf is how a command ends that has seen a run to where it is.
+func endOf(s fleet.Status) error {
 	switch s.Run.State {
 	case placement.RunPaused, placement.RunHalted:
-		return partly(fmt.Errorf("run %d is %s: landlord migrate resume goes on with it", s.Run.Number, s.Run.State))
+		resume := "landlord migrate resume"
+		if s.Run.Checked && s.Run.Wave < s.Run.Waves {
+			resume += " --health '...'"
+		}
+		return partly(fmt.Errorf("run %d is %s: %s goes on with it", s.Run.Number, s.Run.State, resume))
 	case placement.RunFailed:
 		return partly(fmt.Errorf("run %d: %d targets failed, the rest is done: put right what is wrong there, then landlord migrate retry; "+
 			"or leave one out with landlord migrate skip", s.Run.Number, s.Counts[placement.TargetFailed]))

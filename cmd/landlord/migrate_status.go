@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -10,16 +11,23 @@ import (
 )
 
 func newMigrateStatusCmd(a *app) *cobra.Command {
-	return &cobra.Command{
+	var failures bool
+	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show how far the last run is, and what failed",
 		Long: `Show how far the last run is, what failed, grouped by SQLSTATE, and what files of the phase contract wait for. It asks
-the catalog only: 'landlord migrate plan' asks the homes. Exit status 3 says that the run is not over, or that not all homes are done.`,
+the catalog only: 'landlord migrate plan' asks the homes. With --failures, all homes that failed are named, with what leads on
+from there. Exit status 3 says that the run is not over, or that not all homes are done.`,
 		Example: `  landlord migrate status
+  landlord migrate status --failures
   landlord migrate status --json | jq -r '.failures[] | .homes[]'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.migrateStatus(cmd.Context(), func(s fleet.Status) error {
+			write := runView.write
+			if failures {
+				write = runView.writeFailures
+			}
+			return a.migrateStatus(cmd.Context(), write, func(s fleet.Status) error {
 				if s.Whole() {
 					return nil
 				}
@@ -27,16 +35,19 @@ the catalog only: 'landlord migrate plan' asks the homes. Exit status 3 says tha
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&failures, "failures", false, "only list what failed, all of it (--json always does)")
+	return cmd
 }
 
 // migrateStatus prints how far the last run is, and ends as end finds.
-func (a *app) migrateStatus(ctx context.Context, end func(fleet.Status) error) error {
+func (a *app) migrateStatus(ctx context.Context, write func(runView, io.Writer), end func(fleet.Status) error) error {
 	return a.withFleet(ctx, "", a.filesAtHand(), func(f *fleet.Fleet, _ *placement.Catalog) error {
 		s, err := f.Status(ctx)
 		if err != nil {
 			return err
 		}
-		if err := a.show(viewRun(s), viewRun(s).write); err != nil {
+		v := viewRun(s)
+		if err := a.show(v, func(w io.Writer) { write(v, w) }); err != nil {
 			return err
 		}
 		return end(s)
@@ -45,5 +56,5 @@ func (a *app) migrateStatus(ctx context.Context, end func(fleet.Status) error) e
 
 // lastRunOnly is a dry run of what works on the last run: it shows that.
 func (a *app) lastRunOnly(ctx context.Context) error {
-	return a.migrateStatus(ctx, func(fleet.Status) error { return nil })
+	return a.migrateStatus(ctx, runView.write, func(fleet.Status) error { return nil })
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -11,19 +12,21 @@ import (
 
 // migrateRun are the flags of the commands that work on a run.
 type migrateRun struct {
-	dir    string
-	first  []string
-	wave   int
-	dryRun bool
-
+	dir        string
+	first      []string
+	wave       int
+	dryRun     bool
 	expandOnly bool
+	soak       *time.Duration // nil: not said
+	health     string
 }
 
 func (args *migrateRun) options() (fleet.Options, error) {
 	if args.wave < 0 {
 		return fleet.Options{}, usageError("--wave is the number of a wave, from 1")
 	}
-	return fleet.Options{First: args.first, StopAfter: args.wave, ExpandOnly: args.expandOnly}, nil
+	o := fleet.Options{First: args.first, StopAfter: args.wave, ExpandOnly: args.expandOnly}
+	return o, args.between(&o)
 }
 
 func dirFlag(cmd *cobra.Command, dir *string) {
@@ -48,6 +51,7 @@ Exit status 3 says that not all homes are done: failures are listed, grouped by 
 		Example: `  landlord migrate up
   landlord migrate up --dry-run
   landlord migrate up --tenant acme --wave 1   # acme first, and then a look at it
+  landlord migrate up --soak 10m --health 'curl -fsS https://app.example.com/healthz'
   landlord migrate up --json | jq '.failures'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.migrateUp(cmd.Context(), args) },
@@ -56,6 +60,7 @@ Exit status 3 says that not all homes are done: failures are listed, grouped by 
 	cmd.Flags().StringArrayVar(&args.first, "tenant", nil, "`slug` of a tenant that is to be in the first wave (can be repeated)")
 	cmd.Flags().IntVar(&args.wave, "wave", 0, "pause after the wave of this `number`")
 	cmd.Flags().BoolVar(&args.expandOnly, "expand-only", false, "do not begin with files of the phase contract")
+	args.betweenFlags(cmd)
 	cmd.Flags().BoolVar(&args.dryRun, "dry-run", false, "only show what would be done, as 'landlord migrate plan' does")
 	return cmd
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/landlord-go/landlord/internal/bars"
+	"github.com/landlord-go/landlord/migrate/fleet"
 )
 
 // Exit statuses, the same for every command.
@@ -48,7 +49,8 @@ func usageError(format string, args ...any) error {
 type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	screen         *bars.Screen // stderr, where it is a terminal that shows progress as bars; else nil
+	screen         *bars.Screen       // stderr, where it is a terminal that shows progress as bars; else nil
+	follow         func(fleet.Status) // hears of the progress of a run; nil: it is shown
 
 	configPath string // --config
 	json       bool   // --json
