@@ -301,6 +301,7 @@ func TestTenantsComeWhileTheGateOpens(t *testing.T) {
 	g.Go(func() error {
 		for n := 0; ctx.Err() == nil; n++ {
 			all = append(all, add(fmt.Sprintf("guest-%d", n), models[n%len(models)]))
+			time.Sleep(time.Second) // while one is being made, the gate stays closed
 		}
 		return nil
 	})
