@@ -27,5 +27,8 @@ func (m *Migration) inspect() error {
 			}
 		}
 	}
+	if m.Batched() {
+		return m.inspectBackfill()
+	}
 	return nil
 }

@@ -18,6 +18,8 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+
+	"github.com/landlord-go/landlord/migrate/internal/sqltext"
 )
 
 // Migration is one goose file, compiled.
@@ -40,6 +42,9 @@ type Migration struct {
 
 	// indexes are what the file makes with CREATE INDEX CONCURRENTLY.
 	indexes []string
+
+	// write is the statement of a backfill.
+	write sqltext.Write
 }
 
 // Set is a directory of migrations in ascending order of version. It does not change once loaded

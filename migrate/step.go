@@ -185,6 +185,9 @@ func (*busyError) Error() string { return "another process is at work on the tar
 
 // Check reports what keeps Apply from applying the migration anywhere.
 func (m Migration) Check() error {
+	if m.Batched() {
+		return m.inspectBackfill()
+	}
 	if !m.NoTransaction {
 		return nil
 	}
@@ -274,7 +277,7 @@ type Verdict int
 const (
 	Final       Verdict = iota // the file or the data is at fault: the same again fails again
 	Again                      // others stood in the way: a lock, a deadlock, the time
-	Unreachable                // the server was not there; of the file it says nothing
+	Unreachable                // the server was not there, or has to be spared; of the file it says nothing
 	Held                       // the home is being moved; it can be tried again when that is over
 )
 
@@ -288,7 +291,7 @@ func Judge(err error) Verdict {
 		return Again
 	case pgerr.Is(err, "08", pgerr.TooManyConnections, pgerr.AdminShutdown, pgerr.CrashShutdown, pgerr.CannotConnectNow):
 		return Unreachable
-	case code == "" && isNetwork(err):
+	case code == "" && isNetwork(err), errors.Is(err, ErrStrained):
 		return Unreachable
 	}
 	return Final

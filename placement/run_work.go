@@ -32,11 +32,11 @@ with unmet as materialized (
    where b.run = $1 and b.cluster = $2 and b.scope <> 'tenant' and b.state not in ('verified', 'skipped')),
 first as (
   select t.database from landlord.runs r, landlord.run_targets t where ` + due + `
-   order by t.database <> $3, t.wave, t.database limit 1),
+   order by t.database <> $3, t.wave, t.not_before, t.database limit 1),
 page as (
   select t.run, t.cluster, t.database, t.place from landlord.runs r, first f, landlord.run_targets t
    where t.database = f.database and ` + due + `
-   order by t.wave, t.place
+   order by t.wave, t.not_before, t.place
    limit (select greatest(1, least($4::bigint, count(*) / $7::bigint)) from (
             select from landlord.runs r, landlord.run_targets t where ` + due + ` limit $4::bigint * $7::bigint) n)
      for update of t skip locked)
@@ -73,7 +73,7 @@ update landlord.run_targets set leased_until = clock_timestamp() + $3 where run 
 type TargetResult struct {
 	Target RunTarget
 	// State is verified, failed, or pending: it is put off, and fails when that has gone on for too long. Without an error a
-	// pending target is given back as if it had not been claimed.
+	// pending target is given back, and comes behind those that wait already.
 	State     TargetState
 	Blameless bool // its server was not there, or it is being moved: that says nothing of the files, and halts no run
 	SQLState  string
@@ -92,7 +92,8 @@ update landlord.run_targets t
        tries = case when d.error = '' then 0 else t.tries + 1 end,
        trouble_at = case when d.error <> '' then coalesce(t.trouble_at, clock_timestamp()) end,
        not_before = case when d.state = 'pending' and d.error <> ''
-                         then clock_timestamp() + random() * interval '200 ms' * (2 ^ least(t.tries, 7)) else '-infinity' end
+                         then clock_timestamp() + random() * interval '200 ms' * (2 ^ least(t.tries, 7))
+                         when d.state = 'pending' then clock_timestamp() else '-infinity' end
   from unnest($4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::bool[], $10::text[], $11::text[])
        as d (cluster, database, place, lease, state, blameless, sqlstate, error)
  where t.run = $1 and (t.cluster, t.database, t.place, t.lease) = (d.cluster, d.database, d.place, d.lease)

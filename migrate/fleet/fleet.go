@@ -43,6 +43,8 @@ type Config struct {
 	Lease time.Duration
 	// Grace is how long the statements that run are waited for when the caller's context ends. Default: 10 s.
 	Grace time.Duration
+	// Backfills bounds what they take from a server.
+	Backfills Backfills
 	// Progress, if not nil, is called about once a second while a run is at work, and at its end.
 	Progress func(Status)
 }
@@ -62,8 +64,9 @@ type Fleet struct {
 	files   string // digest of the set
 
 	// What [Fleet.allowed] parts the set by: until then the set is whole.
-	whole *migrate.Set
-	gate  placement.Gate
+	whole  *migrate.Set
+	gate   placement.Gate
+	purses *purses // of backfills
 }
 
 // New returns a fleet. It connects to nothing.
@@ -81,6 +84,9 @@ func New(cfg Config) (*Fleet, error) {
 			break
 		}
 	}
+	if err := cfg.Backfills.check(); err != nil {
+		errs = append(errs, err)
+	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("configure migrations: %w", err)
 	}
@@ -97,7 +103,7 @@ func New(cfg Config) (*Fleet, error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(Status) {}
 	}
-	return &Fleet{cfg: cfg, log: cfg.Logger, process: uuid.NewString(), files: digest(cfg.Set), whole: cfg.Set}, nil
+	return &Fleet{cfg: cfg, purses: &purses{}, log: cfg.Logger, process: uuid.NewString(), files: digest(cfg.Set), whole: cfg.Set}, nil
 }
 
 // digest tells one set of files from another.

@@ -23,6 +23,8 @@ type worker struct {
 	at    place     // where conn leads
 	scope migrate.Scope
 	used  int // targets that conn has seen
+
+	turned bool // the last target made room for others
 }
 
 func (w *worker) loop(ctx context.Context) error {
@@ -30,7 +32,7 @@ func (w *worker) loop(ctx context.Context) error {
 	for ctx.Err() == nil {
 		woken := w.woken()
 		targets, err := w.cfg.Catalog.ClaimTargets(ctx, placement.Claim{
-			Run: w.run.ID, Cluster: w.cluster, Database: w.at.database, Worker: w.process, TTL: w.cfg.Lease,
+			Run: w.run.ID, Cluster: w.cluster, Database: w.favoured(), Worker: w.process, TTL: w.cfg.Lease,
 			Limit: pageSize, Share: w.cfg.Workers,
 		})
 		if err != nil {
@@ -149,6 +151,9 @@ func (w *worker) apply(ctx context.Context, m migrate.Migration, t target) error
 		to.Schema = t.Home.Schema
 	}
 	by := migrate.Attempt{Run: w.run.ID, Lease: t.Lease}
+	if m.Batched() {
+		return w.backfill(ctx, m, to, by)
+	}
 	for deadline, wait := time.Now().Add(w.cfg.Retry), first; ; wait = min(2*wait, most) {
 		_, err := m.Apply(w.steps, w.conn, to, by, w.cfg.Limits)
 		if err == nil || migrate.Judge(err) != migrate.Again || w.conn.IsClosed() || time.Now().After(deadline) || !pause(ctx, rand.N(wait)) {
@@ -162,7 +167,7 @@ func (w *worker) result(t target, err error) placement.TargetResult {
 	if err == nil {
 		return r
 	}
-	if w.steps.Err() != nil { // cut off: nobody's fault
+	if w.steps.Err() != nil || errors.Is(err, errTurn) { // cut off: nobody's fault
 		r.State = placement.TargetPending
 		return r
 	}

@@ -101,6 +101,7 @@ func (l *linter) whole() {
 	l.combine()
 	l.resume()
 	l.environment()
+	l.batches()
 	for _, name := range sortedKeys(l.tables) {
 		t := l.tables[name]
 		l.tenancy(name, t)
@@ -171,6 +172,22 @@ func (l *linter) environment() {
 			l.add("environment-variables", i+1, "")
 			return
 		}
+	}
+}
+
+// batches looks for a backfill that cannot be run in batches.
+func (l *linter) batches() {
+	refused := slices.ContainsFunc(l.found, func(f Finding) bool { return f.refused }) // which tells more exactly what is wrong
+	if l.file.Phase != migrate.PhaseBackfill || refused || l.file.Err != nil {
+		return
+	}
+	if err := l.file.Check(); err != nil {
+		line := 0
+		if len(l.statements) > 0 {
+			line = l.statements[0].line
+		}
+		l.add("not-batchable", line, "")
+		l.found[len(l.found)-1].Risk += ": " + err.Error()
 	}
 }
 

@@ -68,6 +68,10 @@ var fileRules = []Rule{
 		Risk: "COPY FROM STDIN waits for a client that feeds it, and none does.",
 		Safe: "insert into t (c) values (1), (2);",
 	}, {
+		Name: "not-batchable", Severity: Error, Refused: true,
+		Risk: "A backfill is run in batches over the rows of one table, and this one cannot be",
+		Safe: "-- landlord: phase=backfill\n-- +goose Up\nupdate t set c = 1 where c is null;\n-- what is no UPDATE or DELETE: without phase=backfill",
+	}, {
 		Name: "sets-lock-timeout", Severity: Warning,
 		Risk: "A file that sets {timeout} undoes the time-outs under which it is run, and all readers queue behind a lock that is waited for.",
 		Safe: "-- take the statement out: every file runs under a lock_timeout and a statement_timeout, and is tried again",
@@ -111,7 +115,7 @@ var tableRules = []Rule{
 	}, {
 		Name: "change-type-rewrite", Severity: Error,
 		Risk: "Unless the values stay as they are, changing the type of {column} writes all of {table} and its indexes anew while nobody can read it.",
-		Safe: "alter table {table} add column {column}_new {type};\n-- keep both by a trigger, fill the old rows with phase=backfill, then with phase=contract\nalter table {table} drop column {column};\n-- next file\nalter table {table} rename column {column}_new to {column};",
+		Safe: "alter table {table} add column {column}_new {type};\ncall landlord.mirror_column('{table}', '{column}', '{column}_new');\n-- fill the old rows with phase=backfill, then with phase=contract\ncall landlord.unmirror_column('{table}', '{column}', '{column}_new');\nalter table {table} drop column {column};\n-- next file\nalter table {table} rename column {column}_new to {column};",
 	}, {
 		Name: "change-type-checked", Severity: Error,
 		Risk: "A CHECK on {column} is proved again for all rows while nobody can use {table}.",
@@ -151,7 +155,7 @@ var tableRules = []Rule{
 	}, {
 		Name: "add-exclude", Severity: Error,
 		Risk: "An exclusion constraint reads all of {table} and builds its index while nobody can use it, and there is no form that does not.",
-		Safe: "-- a new table with the constraint, filled with phase=backfill\ncreate table {table}_new (like {table} including all, exclude using gist (...));",
+		Safe: "-- a new table with the constraint, filled by a trigger on {table} and phase=backfill\ncreate table {table}_new (like {table} including all, exclude using gist (...));\n-- next file, which fires the trigger for every row\nupdate {table} set c = c;",
 	}, {
 		Name: "attach-without-check", Severity: Warning,
 		Risk: "Attaching reads all of {table} to prove that its rows belong there, unless a valid CHECK proves it.",
@@ -163,7 +167,7 @@ var tableRules = []Rule{
 	}, {
 		Name: "table-rewrite", Severity: Error,
 		Risk: "The whole table is written anew while nobody can read it.",
-		Safe: "-- not in a migration: move the rows to a new table with phase=backfill, or run it by hand in a quiet hour",
+		Safe: "-- not in a migration: move the rows to a new table by a trigger and phase=backfill, or run it by hand in a quiet hour",
 	}, {
 		Name: "unbounded-write", Severity: Error,
 		Risk: "A write over any number of rows of {table} is one long transaction: locks, bloat and lagging replicas.",
@@ -225,7 +229,7 @@ var contractRules = []Rule{
 	}, {
 		Name: "rename", Severity: Error,
 		Risk: "The application that is alive until all homes are changed knows only the old name.",
-		Safe: "-- expand: add the new one beside the old, keep both by a trigger\n-- landlord: phase=contract\n-- then the old one goes",
+		Safe: "-- expand: add the new one beside the old, and of columns keep both alike\ncall landlord.mirror_column('t', '{name}', '{to}');\n-- landlord: phase=contract\ncall landlord.unmirror_column('t', '{name}', '{to}');\n-- then the old one goes",
 	}, {
 		Name: "drop-object", Severity: Error,
 		Risk: "The application that is alive until all homes are changed still calls {object}.",

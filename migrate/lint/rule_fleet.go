@@ -41,7 +41,7 @@ var fleetRules = []Rule{
 	}, {
 		Name: "view-without-security-invoker", Severity: Error,
 		Risk: "A view reads with its owner's rights, past the row-level security of its tables: everybody sees all tenants' rows.",
-		Safe: "create or replace view {view} with (security_invoker = true) as select ...;\n-- instead of a materialized view: a table with tenant_id, filled with phase=backfill",
+		Safe: "create or replace view {view} with (security_invoker = true) as select ...;\n-- instead of a materialized view: a table with tenant_id, filled by triggers and phase=backfill",
 	}, {
 		Name: "row-security-off", Severity: Error,
 		Risk: "Without row-level security every tenant reads all rows of {table}.",

@@ -99,6 +99,7 @@ var unsafe = map[string][]string{
 	"DROP and RENAME of what the application uses":                {"drop-column", "drop-table", "drop-not-null", "rename", "drop-object"},
 	"TRUNCATE, DROP DATABASE, DROP SCHEMA":                        {"truncate", "drop-schema-or-database"},
 	"UPDATE, DELETE, INSERT ... SELECT without a bound":           {"unbounded-write"},
+	"backfills that cannot be run in batches":                     {"not-batchable"},
 	"enum values used at once, or without a position":             {"enum-value-used", "enum-value-position"},
 	"columns of type json":                                        {"json-column"},
 	"domains with constraints":                                    {"domain-constraint"},

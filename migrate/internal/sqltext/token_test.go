@@ -32,6 +32,11 @@ func FuzzTokenize(f *testing.F) {
 			_ = sqltext.Refuse(statement)
 			sqltext.ConcurrentIndex(statement)
 		}
+		if w, err := sqltext.ReadWrite(sqltext.Split(tokens)); err == nil {
+			require.LessOrEqual(t, w.Start, w.Target)
+			require.LessOrEqual(t, max(w.Target, w.Condition), w.Limit)
+			require.LessOrEqual(t, w.Limit, w.End)
+		}
 		sqltext.Excerpt(sql)
 	})
 }

@@ -1,0 +1,3 @@
+-- landlord: phase=backfill
+-- +goose Up
+insert into tiny (name) select note from orders;

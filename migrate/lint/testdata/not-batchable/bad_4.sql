@@ -1,0 +1,3 @@
+-- landlord: phase=backfill scope=database
+-- +goose Up
+update orders set note = 'x' where note is null;

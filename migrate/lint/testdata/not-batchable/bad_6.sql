@@ -1,0 +1,3 @@
+-- landlord: phase=backfill
+-- +goose Up
+select 1;
