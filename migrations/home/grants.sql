@@ -42,7 +42,7 @@ begin
     grant select, insert, update on landlord.schema_step, landlord.backfill to landlord_migrator;
     grant select on landlord.move_hold to landlord_migrator;
     grant execute on routine landlord.begin_backfill, landlord.begin_batch, landlord.end_batch, landlord.bypass_key,
-        landlord.mirror_column, landlord.unmirror_column to landlord_migrator;
+        landlord.mirror_column, landlord.unmirror_column, landlord.mirrored_column, landlord.mirror_name to landlord_migrator;
 
     -- Only who has business here connects, and nobody makes temporary tables: one could shadow a real table for the
     -- next tenant on the same connection.

@@ -95,7 +95,7 @@ begin
         v_back := format('(select %s from (select new.*) as %I)', back, v_table);
     end if;
 
-    execute format('create function %I.%I() returns trigger language plpgsql set search_path = %1$I, extensions, pg_temp as %L',
+    execute format('create function %1$I.%2$I() returns trigger language plpgsql set search_path = %1$I, extensions, pg_temp as %3$L',
         v_schema, v_name, format($body$
 #variable_conflict use_column
 declare
