@@ -3,6 +3,7 @@ package lint
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/landlord-go/landlord/migrate/internal/sqltext"
@@ -19,12 +20,23 @@ func (l *linter) alterTable(s *statement, c *cursor) {
 	table := c.name()
 	c.symbol("*")
 	s.table, s.combine, s.again = table, true, true
-	for _, action := range splitAll(c.rest, ",") {
+	actions := splitAll(c.rest, ",")
+	// PostgreSQL drops before it does anything else, wherever that is written.
+	slices.SortStableFunc(actions, func(a, b []sqltext.Token) int { return turn(a) - turn(b) })
+	for _, action := range actions {
 		l.alterAction(s, table, &cursor{rest: action})
 	}
 	if l.fresh(table) {
 		s.table, s.exclusive, s.heavy, s.combine = "", false, false, false
 	}
+}
+
+// turn is when an action is done: the smaller the earlier.
+func turn(action []sqltext.Token) int {
+	if (&cursor{rest: action}).at("drop") {
+		return 0
+	}
+	return 1
 }
 
 // alterAction judges one of the actions of ALTER TABLE.

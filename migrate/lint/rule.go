@@ -123,7 +123,7 @@ var tableRules = []Rule{
 	}, {
 		Name: "set-not-null", Severity: Error,
 		Risk: "NOT NULL reads all of {table} while nobody can use it, unless a valid CHECK proves it already.",
-		Safe: "alter table {table} add constraint {table}_{column}_not_null check ({column} is not null) not valid;\n-- next file\nalter table {table} validate constraint {table}_{column}_not_null;\n-- next file\nalter table {table} alter column {column} set not null, drop constraint {table}_{column}_not_null;",
+		Safe: "alter table {table} add constraint {table}_{column}_not_null check ({column} is not null) not valid;\n-- next file\nalter table {table} validate constraint {table}_{column}_not_null;\n-- next file\nalter table {table} alter column {column} set not null;\n-- next file\nalter table {table} drop constraint {table}_{column}_not_null;",
 	}, {
 		Name: "add-check", Severity: Error,
 		Risk: "A CHECK reads all of {table} while nobody can use it.",
