@@ -155,7 +155,7 @@ var tableRules = []Rule{
 	}, {
 		Name: "add-exclude", Severity: Error,
 		Risk: "An exclusion constraint reads all of {table} and builds its index while nobody can use it, and there is no form that does not.",
-		Safe: "-- a new table with the constraint, filled by a trigger on {table} and phase=backfill\ncreate table {table}_new (like {table} including all, exclude using gist (...));\n-- next file, which fires the trigger for every row\nupdate {table} set c = c;",
+		Safe: "-- a new table with the constraint, filled by a trigger on {table} and phase=backfill\ncreate table {table}_new (like {table} including all, exclude using gist (...));\n-- landlord: phase=backfill\nupdate {table} set c = c; -- which fires the trigger",
 	}, {
 		Name: "attach-without-check", Severity: Warning,
 		Risk: "Attaching reads all of {table} to prove that its rows belong there, unless a valid CHECK proves it.",
