@@ -45,7 +45,7 @@ type Batch struct {
 }
 
 // Batched reports whether the migration is a backfill, to be run by Backfill. Apply would run its statement at once.
-func (m Migration) Batched() bool { return m.Phase == PhaseBackfill }
+func (m Migration) Batched() bool { return m.Phase == PhaseBackfill && !m.inGo }
 
 // Backfill prepares to run the migration in batches, otherwise as with Apply. It sends nothing.
 func (m Migration) Backfill(conn *pgx.Conn, t Target, by Attempt, l Limits, size Batches) (*Backfill, error) {

@@ -121,7 +121,13 @@ func (b *builder) runTogether(ctx context.Context, tx pgx.Tx, files []Migration)
 		// Settings first and deferred constraints last: a file finds what a file of its own
 		// transaction would find, whatever the file before it has set or left to be checked.
 		text := b.settings("set local ") + strings.Join(m.Statements, "\n;\n") + "\n;\nset constraints all immediate"
-		if err := exec(ctx, b.conn, text); err != nil {
+		err := exec(ctx, b.conn, text)
+		if err == nil && m.inGo {
+			if err = runGo(ctx, b.conn, m.up); err == nil {
+				err = exec(ctx, b.conn, "set constraints all immediate")
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", m.File, err)
 		}
 	}

@@ -20,10 +20,10 @@ type compiled struct {
 	noTransaction bool
 }
 
-// compile lets goose run one file of fsys against a database that only writes down what it is
-// told. Goose's parser cannot be imported, and a second one would differ from it some day.
-func compile(ctx context.Context, fsys fs.FS, name string) (_ compiled, err error) {
-	rec := &recorder{}
+// compile lets goose run one file of fsys, up or down, against a database that only writes down what
+// it is told. Goose's parser cannot be imported, and a second one would differ from it some day.
+func compile(ctx context.Context, fsys fs.FS, name string, up bool) (_ compiled, err error) {
+	rec := &recorder{applied: !up}
 	db := sql.OpenDB(rec)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	provider, err := goose.NewProvider(goose.DialectCustom, db, only{fsys, name},
@@ -31,8 +31,10 @@ func compile(ctx context.Context, fsys fs.FS, name string) (_ compiled, err erro
 	if err != nil {
 		return compiled{}, err
 	}
-	if _, err := provider.Up(ctx); err != nil {
-		return compiled{}, err
+	for _, source := range provider.ListSources() {
+		if _, err := provider.ApplyVersion(ctx, source.Version, up); err != nil {
+			return compiled{}, err
+		}
 	}
 	if len(rec.done) != 1 {
 		return compiled{}, fmt.Errorf("goose ran %d files in its place", len(rec.done))
@@ -58,6 +60,7 @@ func (o only) Glob(pattern string) ([]string, error) {
 // recorder is both ends of goose: the database that it sends statements to, and the store that it
 // tells which version they belonged to. Goose uses one connection and one goroutine.
 type recorder struct {
+	applied    bool // whether the file is applied before it runs
 	began      bool
 	statements []string
 	done       []compiled
@@ -96,12 +99,15 @@ func (r *recorder) Insert(_ context.Context, _ database.DBTxConn, req database.I
 	return nil
 }
 
-func (r *recorder) Delete(context.Context, database.DBTxConn, int64) error {
-	return database.ErrNotImplemented
+func (r *recorder) Delete(ctx context.Context, conn database.DBTxConn, version int64) error {
+	return r.Insert(ctx, conn, database.InsertRequest{Version: version})
 }
 
 func (r *recorder) GetMigration(context.Context, database.DBTxConn, int64) (*database.GetMigrationResult, error) {
-	return nil, database.ErrVersionNotFound
+	if !r.applied {
+		return nil, database.ErrVersionNotFound
+	}
+	return &database.GetMigrationResult{IsApplied: true}, nil
 }
 
 func (r *recorder) GetLatestVersion(context.Context, database.DBTxConn) (int64, error) {

@@ -31,6 +31,12 @@ type File struct {
 // Files reads every file in the root of fsys and goes on where [Load] stops, in ascending order of version. What single
 // statements must not say is left to Load. An error means that fsys itself cannot be read.
 func Files(fsys fs.FS) ([]File, error) {
+	files, err := readFiles(fsys)
+	findHoles(files)
+	return files, err
+}
+
+func readFiles(fsys fs.FS) ([]File, error) {
 	entries, err := fs.ReadDir(fsys, ".")
 	if err != nil {
 		return nil, err
@@ -57,13 +63,17 @@ func Files(fsys fs.FS) ([]File, error) {
 		}
 		files = append(files, f)
 	}
-	slices.SortStableFunc(files, func(a, b File) int { return cmp.Compare(a.Version, b.Version) })
-	findHoles(files)
+	sortFiles(files)
 	return files, nil
 }
 
-// ErrGo refuses migrations in Go, which no message to a server can hold.
-var ErrGo = errors.New("Go migrations cannot be compiled into a set: write it as SQL")
+func sortFiles(files []File) {
+	slices.SortStableFunc(files, func(a, b File) int { return cmp.Compare(a.Version, b.Version) })
+}
+
+// ErrGo reports the source of a migration in Go that the program does not bring along.
+var ErrGo = errors.New("a migration in Go is run by a program that brings it along: write one that hands it to " +
+	"migrate.Load(folder, migrations...) and calls fleet.New and Up with that set; or write it as SQL")
 
 var (
 	errName = errors.New("the name does not start with a version and an underscore, so goose would leave it out: " +
@@ -88,9 +98,13 @@ func (f *File) read(fsys fs.FS) error {
 	if at, ok := errors.AsType[*lineError](err); ok {
 		f.Err, f.Line = err, at.line
 	}
-	c, err := compile(context.Background(), fsys, f.Name)
+	c, err := compile(context.Background(), fsys, f.Name, true)
 	f.Statements, f.NoTransaction = c.statements, c.noTransaction
 	f.Err = cmp.Or(f.Err, err)
+	if err == nil {
+		c, f.downErr = compile(context.Background(), fsys, f.Name, false)
+		f.Down = c.statements
+	}
 	return nil
 }
 

@@ -4,7 +4,8 @@
 // it holds exactly the statements that goose would send, so that a home costs a few messages and
 // no parsing. Load refuses what could not be run safely in somebody's home: holes and duplicates
 // in the versions, files that control the transaction or change the search path or the role,
-// COPY from the client, Go migrations, names that say in which schema something is made or changed.
+// COPY from the client, names that say in which schema something is made or changed, and sources
+// of migrations in Go that the program does not bring along as a [GoMigration].
 //
 // Build brings one new home to the version of the set, in one transaction together with the rows
 // of landlord.schema_version that say so and with the securing of every table that it made. A
@@ -33,6 +34,9 @@ type Migration struct {
 	// them may hold several SQL statements, since goose ends a statement at a line's last semicolon.
 	Statements []string
 
+	// Down are those of the Down section, for [Migration.Undo]. None: it has no such section.
+	Down []string
+
 	Phase   Phase
 	Scope   Scope
 	Waivers []Waiver // rules of the linter that the file may break
@@ -40,11 +44,16 @@ type Migration struct {
 	// NoTransaction says that the file is marked NO TRANSACTION.
 	NoTransaction bool
 
-	// indexes are what the file makes with CREATE INDEX CONCURRENTLY.
-	indexes []string
-
 	// write is the statement of a backfill.
 	write sqltext.Write
+
+	// indexes are what the file makes with CREATE INDEX CONCURRENTLY, and downIndexes what its Down section makes.
+	indexes, downIndexes []string
+	downErr              error // what is wrong with the Down section: it matters to who wants to undo the file
+
+	// What a migration in Go has instead of statements.
+	inGo     bool
+	up, down GoFunc
 }
 
 // Set is a directory of migrations in ascending order of version. It does not change once loaded
@@ -53,13 +62,17 @@ type Set struct {
 	migrations []Migration
 }
 
-// Load compiles the goose files in the root of fsys. A set without files is valid and builds
-// nothing. Errors name the file, and the statement where it is one.
-func Load(fsys fs.FS) (*Set, error) {
-	files, err := Files(fsys)
+// Load compiles the goose files in the root of fsys, and puts migrations in Go among them by their versions. A set without
+// files is valid and builds nothing. Errors name the file, and the statement where it is one.
+func Load(fsys fs.FS, inGo ...GoMigration) (*Set, error) {
+	files, err := readFiles(fsys)
+	if err == nil {
+		files, err = register(files, inGo)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("load migrations: %w", err)
 	}
+	findHoles(files)
 	s := &Set{}
 	for _, f := range files {
 		if f.Err == nil {

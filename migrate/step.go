@@ -32,7 +32,7 @@ type Attempt struct {
 // ErrOvertaken reports that another worker has taken over a target. Nothing was changed, and it is no longer the caller's.
 var ErrOvertaken = errors.New("another worker has taken the target over")
 
-// Apply applies one migration to a target that has all before it, in one round trip: a transaction that refuses what must
+// Apply applies one migration to a target that has all before it, in one round trip (a few more for one in Go): a transaction that refuses what must
 // not be done (see landlord.begin_step), runs the file, secures what it made and writes its version row. conn's login has
 // BYPASSRLS and is in no transaction. A migration that the target has already, with the same checksum, is no error; ran
 // tells whether this call applied it.
@@ -49,14 +49,24 @@ func (m Migration) Apply(ctx context.Context, conn *pgx.Conn, t Target, by Attem
 	if err != nil {
 		return false, err
 	}
-	s := step{conn: conn, migration: m, target: sql, by: by, limits: l}
-	if m.NoTransaction {
+	return step{
+		conn: conn, migration: m, target: sql, by: by, limits: l,
+		begins: "begin_step", statements: m.Statements, function: m.up, indexes: m.indexes,
+	}.run(ctx)
+}
+
+func (s step) run(ctx context.Context) (ran bool, err error) {
+	m := s.migration
+	switch {
+	case m.NoTransaction:
 		err = s.alone(ctx)
-	} else {
-		err = exec(ctx, conn, s.text())
+	case m.inGo:
+		err = s.call(ctx)
+	default:
+		err = exec(ctx, s.conn, s.text())
 	}
 	if err != nil {
-		leave(ctx, conn)
+		leave(ctx, s.conn)
 	}
 	switch {
 	case pgerr.Is(err, pgerr.Applied):
@@ -81,13 +91,19 @@ func leave(ctx context.Context, conn *pgx.Conn) {
 	}
 }
 
-// step is one call of Apply.
+// step is one call of Apply or Undo.
 type step struct {
 	conn      *pgx.Conn
 	migration Migration
 	target    target
 	by        Attempt
 	limits    Limits
+
+	begins     string // the function that gives leave
+	statements []string
+	function   GoFunc
+	indexes    []string // what the statements make concurrently
+	undo       bool
 }
 
 // begin is the beginning of every transaction: settings that an earlier file has left on the connection are taken back.
@@ -96,8 +112,8 @@ func (s step) begin() string {
 }
 
 func (s step) beginStep(alone bool) string {
-	return fmt.Sprintf("select landlord.begin_step(%s, %d, '%s', '%s', %d, %t)",
-		s.target.quoted, s.migration.Version, s.migration.Checksum, s.by.Run, s.by.Lease, alone)
+	return fmt.Sprintf("select landlord.%s(%s, %d, '%s', '%s', %d, %t)",
+		s.begins, s.target.quoted, s.migration.Version, s.migration.Checksum, s.by.Run, s.by.Lease, alone)
 }
 
 // end secures what was made and records the version. Deferred constraints are checked before: what waits to be checked keeps
@@ -108,6 +124,10 @@ func (s step) end() string {
 	if s.target.secure != "" {
 		b.WriteString(s.target.secure + ";\n")
 	}
+	if s.undo {
+		fmt.Fprintf(&b, "select landlord.end_undo(%s, %d, '%s', %d);commit", s.target.quoted, s.migration.Version, s.by.Run, s.by.Lease)
+		return b.String()
+	}
 	fmt.Fprintf(&b, "select landlord.end_step(%s, %d, '%s', '%s', '%s', %d);commit", s.target.quoted, s.migration.Version,
 		s.migration.Checksum, s.migration.Phase, s.by.Run, s.by.Lease)
 	return b.String()
@@ -115,12 +135,23 @@ func (s step) end() string {
 
 // text is the whole step as one message of the simple protocol. An error in it skips all that follows.
 func (s step) text() string {
-	return s.begin() + s.beginStep(false) + ";\n" + strings.Join(s.migration.Statements, "\n;\n") + "\n;\n" + s.end()
+	return s.begin() + s.beginStep(false) + ";\n" + strings.Join(s.statements, "\n;\n") + "\n;\n" + s.end()
+}
+
+// call is a step of a migration in Go. It takes a few round trips, and holds its locks meanwhile.
+func (s step) call(ctx context.Context) error {
+	if err := exec(ctx, s.conn, s.begin()+s.beginStep(false)); err != nil {
+		return err
+	}
+	if err := runGo(ctx, s.conn, s.function); err != nil {
+		return err
+	}
+	return exec(ctx, s.conn, s.end())
 }
 
 // alone runs a file that PostgreSQL refuses to run in a transaction.
 func (s step) alone(ctx context.Context) (err error) {
-	statement, err := s.migration.single()
+	statement, err := single(s.statements)
 	if err != nil {
 		return err
 	}
@@ -191,37 +222,37 @@ func (m Migration) Check() error {
 	if !m.NoTransaction {
 		return nil
 	}
-	if _, err := m.single(); err != nil {
+	if _, err := single(m.Statements); err != nil {
 		return fmt.Errorf("%s: %w", m.File, err)
 	}
 	return nil
 }
 
-// single is the file's only statement.
-func (m Migration) single() (string, error) {
+// single is the only statement of a file or of its Down section.
+func single(statements []string) (string, error) {
 	count := 0
-	for _, text := range m.Statements {
+	for _, text := range statements {
 		tokens, err := sqltext.Tokenize(text)
 		if err != nil {
 			return "", err
 		}
 		count += len(sqltext.Split(tokens))
 	}
-	if count != 1 || len(m.Statements) != 1 {
+	if count != 1 || len(statements) != 1 {
 		return "", fmt.Errorf("it is marked NO TRANSACTION and has %d statements: cut off in between, it could not be gone on with; "+
 			"give each a file of its own", count)
 	}
-	return m.Statements[0], nil
+	return statements[0], nil
 }
 
-// indexStates reads which of the file's indexes are there, and whether they are valid.
-func (s step) indexStates(ctx context.Context) (map[string]bool, error) {
+// indexStates reads which of some indexes are there, and whether they are valid.
+func (s step) indexStates(ctx context.Context, names []string) (map[string]bool, error) {
 	const q = `
 select c.relname::text, i.indisvalid
   from pg_class c join pg_index i on i.indexrelid = c.oid
  where c.relnamespace = to_regnamespace(quote_ident($1)) and c.relname = any($2)`
 	states := make(map[string]bool)
-	rows, err := s.conn.Query(ctx, q, s.target.schema, s.migration.indexes)
+	rows, err := s.conn.Query(ctx, q, s.target.schema, names)
 	if err != nil {
 		return nil, err
 	}
@@ -231,13 +262,17 @@ select c.relname::text, i.indisvalid
 	return states, err
 }
 
-// cleanUp drops the file's index if it is invalid. It reports whether it is whole already: an attempt that was cut off (again)
-// had finished it, and only its version row is missing.
+// cleanUp drops the index that the statement makes if it is invalid. It reports whether all is done already: an attempt that was
+// cut off (again) had finished, and only its version row is missing, or left.
 func (s step) cleanUp(ctx context.Context, again bool) (whole bool, err error) {
-	if len(s.migration.indexes) == 0 {
+	if s.undo && again && len(s.migration.indexes) > 0 {
+		left, err := s.indexStates(ctx, s.migration.indexes)
+		return err == nil && len(left) == 0, err
+	}
+	if len(s.indexes) == 0 {
 		return false, nil
 	}
-	states, err := s.indexStates(ctx)
+	states, err := s.indexStates(ctx, s.indexes)
 	if err != nil {
 		return false, err
 	}
@@ -255,14 +290,14 @@ func (s step) cleanUp(ctx context.Context, again bool) (whole bool, err error) {
 
 // verify refuses to record an index that is not there or not valid.
 func (s step) verify(ctx context.Context) error {
-	if len(s.migration.indexes) == 0 {
+	if len(s.indexes) == 0 {
 		return nil
 	}
-	states, err := s.indexStates(ctx)
+	states, err := s.indexStates(ctx, s.indexes)
 	if err != nil {
 		return err
 	}
-	for _, name := range s.migration.indexes {
+	for _, name := range s.indexes {
 		if !states[name] {
 			return fmt.Errorf("index %s is not valid after it was built", name)
 		}
