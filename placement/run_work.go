@@ -19,12 +19,12 @@ type Claim struct {
 }
 
 // ClaimTargets leases targets that are due: of a wave that has begun, not held by another worker, and not waiting for what
-// must come first in their database or on their server. None while the run is not running.
+// must come first in their database or on their server, or in a run down last. None while the run is not running.
 func (c *Catalog) ClaimTargets(ctx context.Context, claim Claim) (targets []RunTarget, err error) {
 	const due = `
 r.id = $1 and r.state = 'running' and t.run = r.id and t.cluster = $2 and t.wave <= r.wave
 and (t.state = 'pending' and t.not_before <= clock_timestamp() or t.state = 'leased' and t.leased_until <= clock_timestamp())
-and not exists (select from unmet u where u.scope = 'server' and t.scope <> 'server' or t.scope = 'tenant' and u.database = t.database)`
+and (r.down and not ` + stillNeeded + ` or not r.down and not exists (select from unmet u where u.scope = 'server' and t.scope <> 'server' or t.scope = 'tenant' and u.database = t.database))`
 	// What must come first is read once: asked for each target, without statistics, it is looked for among all of them.
 	const query = `
 with unmet as materialized (
@@ -154,7 +154,8 @@ where t.run = $1 and t.state in ('pending', 'failed') and t.tenant is not null
 update landlord.run_targets t set state = 'failed', blameless = true, error = 'not tried: ' || b.scope || ' files failed before'
   from landlord.run_targets b
  where t.run = $1 and t.state = 'pending' and b.run = t.run and b.cluster = t.cluster and b.scope <> 'tenant' and b.state = 'failed'
-   and (b.scope = 'server' and t.scope <> 'server' or t.scope = 'tenant' and b.database = t.database)`
+   and (b.scope = 'server' and t.scope <> 'server' or t.scope = 'tenant' and b.database = t.database)
+   and not exists (select from landlord.runs where id = $1 and down)`
 	const advance = `
 update landlord.runs r
    set wave = least(r.wave + 1, r.waves),
@@ -172,7 +173,7 @@ select count(*) from landlord.run_targets where run = $1 and wave <= $2 and stat
 		if r, err = oneRun(ctx, tx, `select `+runColumns+` from landlord.runs where id = $1 for update`, run); err != nil || r.State != RunRunning {
 			return err
 		}
-		for _, sql := range []string{gone, blocked, reopened} {
+		for _, sql := range []string{gone, blocked, blockedDown, reopened} {
 			if _, err := tx.Exec(ctx, sql, run); err != nil {
 				return err
 			}

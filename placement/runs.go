@@ -21,7 +21,7 @@ const (
 	RunHalted    RunState = "halted"    // too much failed
 	RunFailed    RunState = "failed"    // all is tried, and some of it failed
 	RunDone      RunState = "done"      // every target is verified or skipped
-	RunAbandoned RunState = "abandoned" // a run of other files took its place
+	RunAbandoned RunState = "abandoned" // another run took its place
 )
 
 // TargetState is the state of one target of a run.
@@ -51,6 +51,7 @@ type Run struct {
 	Actor     string
 	StartedAt time.Time
 	EndedAt   *time.Time
+	Down      bool // homes above Newest are brought down to it
 	// Contracted is where the gate stood when the files were chosen. Only [Catalog.BeginRun] asks for it, and it is not kept.
 	Contracted int64 `db:"-"`
 
@@ -85,7 +86,7 @@ var (
 	ErrRunState = errors.New("the run does not allow it")
 )
 
-const runColumns = `id::text, number, files, newest, state, wave, waves, stop_after, canary, why, actor, started_at, ended_at,
+const runColumns = `id::text, number, files, newest, state, wave, waves, stop_after, canary, why, actor, started_at, ended_at, down,
 soak, checked, case when wave < waves then wave_done_at + soak - clock_timestamp() end, coalesce(checker <> '' and check_until > clock_timestamp(), false)`
 
 // LastRun returns the run that began last, or [ErrNoRun].
@@ -120,15 +121,16 @@ func oneRun(ctx context.Context, q querier, query string, args ...any) (Run, err
 	return r, err
 }
 
-// BeginRun records a run with its targets. An unfinished run of other files, on which nobody is at work, is abandoned for it.
-// Otherwise, where there is an unfinished run, that one is returned, and begun is false. When the gate is not where it was when
-// r's files were chosen, it is [ErrGate].
+// BeginRun records a run with its targets. An unfinished run of other files, or one that brings homes elsewhere, on which nobody
+// is at work, is abandoned for it. Otherwise, where there is an unfinished run, that one is returned, and begun is false. When
+// the gate is not where it was when r's files were chosen, it is [ErrGate]. A run down begins only where [Catalog.CheckDown] has
+// nothing against it.
 func (c *Catalog) BeginRun(ctx context.Context, r Run, targets []RunTarget) (_ Run, begun bool, err error) {
 	const unfinished = `
 select ` + runColumns + ` from landlord.runs where state in ('running', 'paused', 'halted') for update`
 	const insert = `
-insert into landlord.runs (files, newest, state, waves, stop_after, canary, why, actor, soak, checked)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+insert into landlord.runs (files, newest, state, waves, stop_after, canary, why, actor, down, soak, checked)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 returning ` + runColumns
 	var out Run
 	err = c.ledger(ctx, "begin a run", func(ctx context.Context, tx pgx.Tx) error {
@@ -142,7 +144,7 @@ returning ` + runColumns
 		}
 		var err error
 		if out, err = oneRun(ctx, tx, unfinished); err == nil {
-			if out.Files == r.Files {
+			if out.Files == r.Files && out.Down == r.Down && out.Newest == r.Newest {
 				return nil
 			}
 			if err := abandon(ctx, tx, out); err != nil {
@@ -151,7 +153,13 @@ returning ` + runColumns
 		} else if !errors.Is(err, ErrNoRun) {
 			return err
 		}
-		out, err = oneRun(ctx, tx, insert, r.Files, r.Newest, r.State, r.Waves, r.StopAfter, r.Canary, r.Why, c.cfg.Actor, r.Soak, r.Checked)
+		if r.Down {
+			if err := checkDown(ctx, tx, r.Newest); err != nil {
+				return err
+			}
+		}
+		out, err = oneRun(ctx, tx, insert, r.Files, r.Newest, r.State, r.Waves, r.StopAfter, r.Canary, r.Why, c.cfg.Actor, r.Down,
+			r.Soak, r.Checked)
 		if err != nil {
 			return err
 		}
@@ -164,11 +172,11 @@ returning ` + runColumns
 // abandon ends an unfinished run that nobody works on.
 func abandon(ctx context.Context, tx pgx.Tx, r Run) error {
 	const update = `
-update landlord.runs set state = 'abandoned', ended_at = now(), why = 'a run of other files took its place'
+update landlord.runs set state = 'abandoned', ended_at = now(), why = 'another run took its place'
 where id = $1 and not exists (select from landlord.run_targets where run = $1 and state = 'leased' and leased_until > now())`
 	tag, err := tx.Exec(ctx, update, r.ID)
 	if err == nil && tag.RowsAffected() == 0 {
-		err = fmt.Errorf("%w: run %d has other files and is at work: let it end, or landlord migrate pause and try again when "+
+		err = fmt.Errorf("%w: run %d is at work on something else: let it end, or landlord migrate pause and try again when "+
 			"what is in flight is done", ErrRunState, r.Number)
 	}
 	return err

@@ -157,7 +157,7 @@ func (f *Fleet) Up(ctx context.Context, o Options) (Status, error) {
 		if err != nil {
 			return Status{}, err
 		}
-		s, err := part.up(ctx, o)
+		s, err := part.bring(ctx, aim{}, o)
 		switch {
 		case errors.Is(err, placement.ErrGate):
 			continue // it only rises, and not without end
@@ -172,8 +172,8 @@ func (f *Fleet) Up(ctx context.Context, o Options) (Status, error) {
 	}
 }
 
-func (f *Fleet) up(ctx context.Context, o Options) (Status, error) {
-	plan, err := f.plan(ctx, o)
+func (f *Fleet) bring(ctx context.Context, to aim, o Options) (Status, error) {
+	plan, err := f.plan(ctx, to, o)
 	if err != nil {
 		return Status{}, err
 	}
@@ -183,7 +183,7 @@ func (f *Fleet) up(ctx context.Context, o Options) (Status, error) {
 	if len(plan.Targets) == 0 {
 		return Status{UpToDate: plan.UpToDate}, nil
 	}
-	run, begun, err := f.begin(ctx, plan, placement.RunRunning, o)
+	run, begun, err := f.begin(ctx, to, plan, placement.RunRunning, o)
 	if err != nil {
 		return Status{}, err
 	}
@@ -194,11 +194,15 @@ func (f *Fleet) up(ctx context.Context, o Options) (Status, error) {
 	return f.workChecked(ctx, run, o.Health)
 }
 
-func (f *Fleet) begin(ctx context.Context, plan Plan, state placement.RunState, o Options) (placement.Run, bool, error) {
-	return f.cfg.Catalog.BeginRun(ctx, placement.Run{
+func (f *Fleet) begin(ctx context.Context, to aim, plan Plan, state placement.RunState, o Options) (placement.Run, bool, error) {
+	run := placement.Run{
 		Files: f.files, Newest: f.newest(), State: state, Waves: plan.Waves, StopAfter: o.StopAfter, Canary: plan.Canary,
 		Contracted: f.gate.Contracted, Between: placement.Between{Soak: max(o.Soak, 0), Checked: o.Health != nil},
-	}, plan.Targets)
+	}
+	if to.down {
+		run.Down, run.Newest = true, to.version
+	}
+	return f.cfg.Catalog.BeginRun(ctx, run, plan.Targets)
 }
 
 // Resume goes on with a run that was interrupted, paused or halted. Nothing to do is no error. It opens no gate.
@@ -213,6 +217,9 @@ func (f *Fleet) Resume(ctx context.Context, o Options) (Status, error) {
 
 func (f *Fleet) resume(ctx context.Context, o Options) (Status, error) {
 	run, err := f.last(ctx)
+	if err == nil && !run.Over() {
+		err = f.mayGoOn(ctx, run)
+	}
 	if err != nil || run.Over() {
 		return f.status(ctx, run, err)
 	}
@@ -239,6 +246,9 @@ func (f *Fleet) Retry(ctx context.Context, home *placement.Home) (Status, error)
 
 func (f *Fleet) retry(ctx context.Context, home *placement.Home) (Status, error) {
 	run, err := f.last(ctx)
+	if err == nil {
+		err = f.mayGoOn(ctx, run)
+	}
 	if err != nil {
 		return Status{}, err
 	}

@@ -99,7 +99,7 @@ func (f *Fleet) ask(ctx context.Context, gate *Gate, to placement.Gate, ask func
 		if err != nil {
 			return err
 		}
-		p, err := f.plan(ctx, Options{})
+		p, err := f.plan(ctx, aim{}, Options{})
 		if err != nil {
 			return err
 		}
@@ -232,7 +232,7 @@ func (f *Fleet) raise(ctx context.Context) (part *Fleet, raised bool, err error)
 	if part, err = f.allowed(ctx); err != nil {
 		return nil, false, err
 	}
-	p, err := part.plan(ctx, Options{})
+	p, err := part.plan(ctx, aim{}, Options{})
 	if err != nil || p.beyond <= part.gate.Contracted {
 		return part, false, err
 	}

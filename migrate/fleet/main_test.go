@@ -25,6 +25,21 @@ var models = []placement.Model{placement.ModelShared, placement.ModelSchema, pla
 // with returns the sample's migrations and more of them: names and the SQL of their Up.
 func with(t testing.TB, more ...string) *migrate.Set {
 	t.Helper()
+	set, err := migrate.Load(sample(t, more...))
+	require.NoError(t, err)
+	return set
+}
+
+// withGo returns the sample's migrations and some in Go.
+func withGo(t testing.TB, inGo ...migrate.GoMigration) *migrate.Set {
+	t.Helper()
+	set, err := migrate.Load(sample(t), inGo...)
+	require.NoError(t, err)
+	return set
+}
+
+func sample(t testing.TB, more ...string) fstest.MapFS {
+	t.Helper()
 	fsys := fstest.MapFS{}
 	names, err := os.ReadDir(testhouse.SampleDir())
 	require.NoError(t, err)
@@ -40,9 +55,7 @@ func with(t testing.TB, more ...string) *migrate.Set {
 		}
 		fsys[more[i]] = &fstest.MapFile{Data: []byte(text)}
 	}
-	set, err := migrate.Load(fsys)
-	require.NoError(t, err)
-	return set
+	return fsys
 }
 
 const addNote = "alter table customers add column note text;"

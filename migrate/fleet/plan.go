@@ -45,14 +45,14 @@ func (f *Fleet) Plan(ctx context.Context, o Options) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	p, err := part.plan(ctx, o)
+	p, err := part.plan(ctx, aim{}, o)
 	if err != nil {
 		return Plan{}, err
 	}
 	return part.tellPlan(ctx, p)
 }
 
-func (f *Fleet) plan(ctx context.Context, o Options) (Plan, error) {
+func (f *Fleet) plan(ctx context.Context, to aim, o Options) (Plan, error) {
 	all, err := f.targets(ctx)
 	if err != nil {
 		return Plan{}, err
@@ -61,11 +61,14 @@ func (f *Fleet) plan(ctx context.Context, o Options) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	p, err := f.compare(ctx, all)
+	p, err := f.compare(ctx, to, all)
 	if err != nil {
 		return Plan{}, err
 	}
 	p.Waves, p.Canary = assignWaves(p.Targets, p.starts, first)
+	if to.down {
+		p.Waves = homesFirst(p.Targets, p.Waves)
+	}
 	if len(p.Targets) > 0 && o.StopAfter > p.Waves {
 		return Plan{}, fmt.Errorf("plan a run: there are %d waves, so that it cannot stop after wave %d", p.Waves, o.StopAfter)
 	}
@@ -142,7 +145,7 @@ func (f *Fleet) homesOf(ctx context.Context, slugs []string) (map[placement.Home
 
 // compare asks each database what its places have, and judges that. Databases that cannot be reached are part of the plan:
 // their targets may be reached when their turn comes.
-func (f *Fleet) compare(ctx context.Context, all []target) (Plan, error) {
+func (f *Fleet) compare(ctx context.Context, to aim, all []target) (Plan, error) {
 	byPlace := make(map[place][]target)
 	for _, t := range all {
 		at := place{t.Home.Cluster, t.Home.Database}
@@ -177,14 +180,14 @@ func (f *Fleet) compare(ctx context.Context, all []target) (Plan, error) {
 				return ctx.Err()
 			}
 			for _, t := range targets {
-				pending, err := have.pending(f.cfg.Set, t)
+				pending, err := have.pending(f.cfg.Set, to, t)
 				switch {
 				case err != nil:
 					version, err := f.beyond(have, t, err)
 					p.beyond = max(p.beyond, version)
 					note(t, nil, err.Error())
 				case len(pending) > 0:
-					if err := check(pending); err != nil {
+					if err := to.check(pending); err != nil {
 						return err
 					}
 					note(t, names(pending), "")
@@ -209,15 +212,6 @@ func (f *Fleet) compare(ctx context.Context, all []target) (Plan, error) {
 
 // order is that in which scopes are migrated.
 var order = map[migrate.Scope]int{migrate.ScopeServer: 0, migrate.ScopeDatabase: 1, migrate.ScopeTenant: 2}
-
-func check(pending []migrate.Migration) error {
-	for _, m := range pending {
-		if err := m.Check(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 func names(pending []migrate.Migration) []string {
 	files := make([]string, len(pending))
@@ -258,7 +252,7 @@ func (f *Fleet) late(ctx context.Context, run placement.Run) ([]target, error) {
 	if len(fresh) == 0 {
 		return nil, nil
 	}
-	p, err := f.compare(ctx, fresh)
+	p, err := f.compare(ctx, aimOf(run), fresh)
 	for i := range p.Targets {
 		p.Targets[i].Wave = run.Waves
 	}

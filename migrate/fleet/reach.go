@@ -158,16 +158,16 @@ select versions, checksums, array_agg(schema::text)
 	return found, nil
 }
 
-// pending is what a target lacks of set. Each history is judged once.
-func (h histories) pending(set *migrate.Set, t target) ([]migrate.Migration, error) {
+// pending is what is to be done at a target to bring it where a run aims. Each history is judged once.
+func (h histories) pending(set *migrate.Set, to aim, t target) ([]migrate.Migration, error) {
 	scope := migrate.Scope(t.Scope)
 	has := h[t.Home.Schema]
 	if has == nil {
-		return set.Pending(scope, nil)
+		return to.pending(set, scope, nil)
 	}
 	j, ok := has.judged[scope]
 	if !ok {
-		j.pending, j.err = set.Pending(scope, has.applied)
+		j.pending, j.err = to.pending(set, scope, has.applied)
 		has.judged[scope] = j
 	}
 	return j.pending, j.err

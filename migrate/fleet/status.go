@@ -193,15 +193,20 @@ func (f *Fleet) reconcile(ctx context.Context, raised bool) (changed int, _ Stat
 	if err != nil && !errors.Is(err, placement.ErrNoRun) && !(raised && errors.Is(err, placement.ErrRunState)) {
 		return 0, Status{}, err
 	}
-	plan, err := f.plan(ctx, Options{})
+	known := run.ID != "" && run.Files == f.files && run.State != placement.RunAbandoned
+	var to aim
+	if known {
+		to = aimOf(run)
+	}
+	plan, err := f.plan(ctx, to, Options{})
 	if err != nil {
 		return 0, Status{}, err
 	}
-	if run.ID == "" || run.Files != f.files || run.State == placement.RunAbandoned {
+	if !known {
 		if len(plan.Targets) == 0 {
 			return 0, Status{UpToDate: plan.UpToDate}, nil
 		}
-		run, _, err = f.begin(ctx, plan, placement.RunPaused, Options{})
+		run, _, err = f.begin(ctx, to, plan, placement.RunPaused, Options{})
 		s, err := f.status(ctx, run, err)
 		return len(plan.Targets), s, err
 	}

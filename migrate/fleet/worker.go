@@ -130,7 +130,7 @@ func (w *worker) close() {
 
 // migrate applies what a target lacks.
 func (w *worker) migrate(ctx context.Context, have histories, t target) error {
-	pending, err := have.pending(w.cfg.Set, t)
+	pending, err := have.pending(w.cfg.Set, aimOf(w.run), t)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (w *worker) migrate(ctx context.Context, have histories, t target) error {
 	return nil
 }
 
-// apply applies one migration, and tries for a while where locks and the like stand in the way. The pauses are random in full:
+// apply applies one migration, or undoes it, and tries for a while where locks and the like stand in the way. The pauses are random in full:
 // those who were turned away together do not come back together.
 func (w *worker) apply(ctx context.Context, m migrate.Migration, t target) error {
 	const first, most = 50 * time.Millisecond, time.Second
@@ -150,12 +150,15 @@ func (w *worker) apply(ctx context.Context, m migrate.Migration, t target) error
 	if w.scope == migrate.ScopeTenant {
 		to.Schema = t.Home.Schema
 	}
-	by := migrate.Attempt{Run: w.run.ID, Lease: t.Lease}
-	if m.Batched() {
+	by, step := migrate.Attempt{Run: w.run.ID, Lease: t.Lease}, m.Apply
+	switch {
+	case w.run.Down:
+		step = m.Undo
+	case m.Batched():
 		return w.backfill(ctx, m, to, by)
 	}
 	for deadline, wait := time.Now().Add(w.cfg.Retry), first; ; wait = min(2*wait, most) {
-		_, err := m.Apply(w.steps, w.conn, to, by, w.cfg.Limits)
+		_, err := step(w.steps, w.conn, to, by, w.cfg.Limits)
 		if err == nil || migrate.Judge(err) != migrate.Again || w.conn.IsClosed() || time.Now().After(deadline) || !pause(ctx, rand.N(wait)) {
 			return err
 		}
