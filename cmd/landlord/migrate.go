@@ -10,6 +10,7 @@ func newMigrateCmd(a *app) *cobra.Command {
 		newMigrateLintCmd(a),
 		newMigratePlanCmd(a),
 		newMigrateUpCmd(a),
+		newMigrateDownCmd(a),
 		newMigrateStatusCmd(a),
 		newMigrateWatchCmd(a),
 		newMigrateHistoryCmd(a),

@@ -37,6 +37,7 @@ type planView struct {
 	Canary   bool        `json:"canary"` // one failure in the first wave halts the run
 	Groups   []groupView `json:"groups"`
 	gateView
+	Down *int64 `json:"down,omitempty"` // the version above which all is undone
 }
 
 type groupView struct {
@@ -81,14 +82,20 @@ func viewPlan(p fleet.Plan) planView {
 }
 
 func (v planView) write(w io.Writer) {
-	fmt.Fprintf(w, "%d homes are up to date\n", v.UpToDate)
+	lack := "lack"
+	if v.Down != nil {
+		fmt.Fprintf(w, "%d homes are not above version %d\n", v.UpToDate, *v.Down)
+		lack = "would lose"
+	} else {
+		fmt.Fprintf(w, "%d homes are up to date\n", v.UpToDate)
+	}
 	for _, g := range v.Groups {
 		what := map[string]string{"tenant": "homes", "database": "databases", "server": "servers"}[g.Scope]
 		if g.Problem != "" {
 			fmt.Fprintf(w, "%d %s, such as %s, would be tried: %s\n", g.Count, what, g.Example, g.Problem)
 			continue
 		}
-		fmt.Fprintf(w, "%d %s, such as %s, lack %s\n", g.Count, what, g.Example, strings.Join(g.Files, ", "))
+		fmt.Fprintf(w, "%d %s, such as %s, %s %s\n", g.Count, what, g.Example, lack, strings.Join(g.Files, ", "))
 	}
 	for i, n := range v.Waves {
 		fmt.Fprintf(w, "wave %d: %d targets\n", i+1, n)

@@ -68,11 +68,12 @@ type runView struct {
 	Waiting   int           `json:"waiting"`
 	Failures  []failureView `json:"failures,omitzero"`
 	Skips     []skipView    `json:"skips,omitzero"`
-	Waits     string        `json:"waits,omitempty"` // for what, before its next wave
+	NextWave  string        `json:"next_wave,omitempty"` // what it waits for before that begins
 	Actor     string        `json:"actor,omitempty"`
 	StartedAt *time.Time    `json:"started_at,omitempty"`
 	EndedAt   *time.Time    `json:"ended_at,omitempty"`
 	gateView
+	Down bool `json:"down,omitempty"` // it undoes what is above version newest
 }
 
 type waveView struct {
@@ -115,10 +116,10 @@ func viewRun(s fleet.Status) runView {
 	}
 	r := s.Run
 	v.Run, v.ID, v.State, v.Why, v.Newest, v.Wave = r.Number, r.ID, string(r.State), r.Why, r.Newest, r.Wave
-	v.Actor, v.StartedAt, v.EndedAt = r.Actor, &r.StartedAt, r.EndedAt
+	v.Actor, v.StartedAt, v.EndedAt, v.Down = r.Actor, &r.StartedAt, r.EndedAt, r.Down
 	v.Pending, v.Leased = s.Counts[placement.TargetPending], s.Counts[placement.TargetLeased]
 	v.Verified, v.Failed = s.Counts[placement.TargetVerified], s.Counts[placement.TargetFailed]
-	v.Skipped, v.Waiting, v.Waits = s.Counts[placement.TargetSkipped], s.Waiting, waitOf(r)
+	v.Skipped, v.Waiting, v.NextWave = s.Counts[placement.TargetSkipped], s.Waiting, waitOf(r)
 	for _, w := range s.Waves {
 		view := waveView{Wave: w.Wave, tallyView: tallyView(w.Tally), Clusters: []clusterTallyView{}}
 		for _, c := range w.Clusters {
@@ -149,9 +150,13 @@ func (v runView) write(w io.Writer) {
 	if v.Why != "" {
 		state += ": " + v.Why
 	}
-	fmt.Fprintf(w, "run %d is %s\n", v.Run, state)
-	if v.Waits != "" {
-		fmt.Fprintln(w, v.Waits)
+	if v.Down {
+		fmt.Fprintf(w, "run %d, down to version %d, is %s\n", v.Run, v.Newest, state)
+	} else {
+		fmt.Fprintf(w, "run %d is %s\n", v.Run, state)
+	}
+	if v.NextWave != "" {
+		fmt.Fprintln(w, v.NextWave)
 	}
 	fmt.Fprintln(w, "WAVE\tTARGETS\tVERIFIED\tFAILED\tSKIPPED")
 	for _, wave := range v.Waves {

@@ -15,8 +15,8 @@ import (
 
 type watchLine struct {
 	runOutput
-	Waits string
-	Waves []struct {
+	NextWave string `json:"next_wave"`
+	Waves    []struct {
 		Wave, Targets, Verified int
 		Clusters                []struct {
 			Cluster           string
@@ -50,7 +50,7 @@ func TestARunIsWatchedFromElsewhereAndHasAHistory(t *testing.T) {
 	})
 	eventually(t, "the first wave is done", func() bool {
 		r := s.run("migrate", "status", "--json")
-		return r.status == 3 && parse[watchLine](t, r.stdout).Waits != ""
+		return r.status == 3 && parse[watchLine](t, r.stdout).NextWave != ""
 	})
 	// Who watches may leave.
 	r = s.onTerminal(func(p *os.Process) { require.NoError(t, p.Signal(syscall.SIGINT)) }, "migrate", "watch")

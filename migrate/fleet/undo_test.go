@@ -28,14 +28,6 @@ func noted(t *testing.T) *migrate.Set {
 	return with(t, "00004_note.sql", addAndDrop, "00005_other.sql", addOther)
 }
 
-// up brings a house to the set.
-func up(t *testing.T, f *fleet.Fleet) {
-	t.Helper()
-	s, err := f.Up(t.Context(), fleet.Options{})
-	require.NoError(t, err)
-	require.True(t, s.Whole())
-}
-
 func TestARunDownUndoesWhatARunUpHasDone(t *testing.T) {
 	t.Parallel()
 	h, all := street(t, 3, "a", "b")
