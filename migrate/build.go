@@ -36,6 +36,8 @@ const (
 // A home that has a version which the set lacks, an applied file that was changed since, and a
 // file numbered below what is applied are errors, and nothing is run.
 //
+// A home that goose has made so far is [ErrGoose].
+//
 // Only files of the scope tenant are run. What concerns the whole database or server comes first:
 // see [Set.Prepare].
 func (s *Set) Build(ctx context.Context, conn *pgx.Conn, schema, tenant string) error {
@@ -50,6 +52,9 @@ func (s *Set) Build(ctx context.Context, conn *pgx.Conn, schema, tenant string) 
 // those of the scope server. conn's login may do in the database, or on the server, what the files
 // ask for; otherwise all is as with Build, but that nothing is secured.
 func (s *Set) Prepare(ctx context.Context, conn *pgx.Conn, server bool) error {
+	if err := checkGoose(ctx, conn); err != nil {
+		return fmt.Errorf("prepare database: %w", err)
+	}
 	if server {
 		if err := s.build(ctx, conn, Target{Scope: ScopeServer}); err != nil {
 			return fmt.Errorf("prepare server: %w", err)
@@ -93,6 +98,11 @@ func (b *builder) advance(ctx context.Context, s *Set) (done bool, err error) {
 		applied, err := readApplied(ctx, tx, b.target.place)
 		if err != nil {
 			return err
+		}
+		if b.scope == ScopeTenant {
+			if err := refuseGoose(ctx, tx, b.target.place, applied); err != nil {
+				return err
+			}
 		}
 		pending, err := s.Pending(b.scope, applied)
 		if err != nil {

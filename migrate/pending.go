@@ -55,6 +55,9 @@ func (s *Set) PendingHere(ctx context.Context, conn *pgx.Conn, schema string) (n
 		if err != nil {
 			return err
 		}
+		if err := refuseGoose(ctx, tx, schema, have); err != nil {
+			return err
+		}
 		pending, err := s.Pending(ScopeTenant, have)
 		n = len(pending)
 		return err

@@ -155,7 +155,7 @@ select versions, checksums, array_agg(schema::text)
 	if err != nil {
 		return nil, fmt.Errorf("read applied versions: %w", err)
 	}
-	return found, nil
+	return found, noteGoose(ctx, conn, found, places)
 }
 
 // pending is what is to be done at a target to bring it where a run aims. Each history is judged once.
