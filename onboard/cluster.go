@@ -44,7 +44,13 @@ func (s *Service) SetUp(ctx context.Context, c placement.Cluster) (changed []str
 			return err
 		}
 		passwords.Installation, passwords.Cluster = settings.Installation, c.Name
-		if err := isolation.CheckDatabase(ctx, conn, c.SharedDatabase, isolation.SharedMark(settings.Installation)); err != nil {
+		err = isolation.CheckDatabase(ctx, conn, c.SharedDatabase, isolation.SharedMark(settings.Installation))
+		if errors.Is(err, isolation.ErrForeign) {
+			return fmt.Errorf("%w. If it is the application's own, and no other installation's, hand it over as a superuser and do this again: "+
+				"create role %s nologin; alter database %s owner to %[2]s; comment on database %[3]s is null", err, isolation.OwnerRole,
+				pgx.Identifier{c.SharedDatabase}.Sanitize())
+		}
+		if err != nil {
 			return err
 		}
 		steps, err := isolation.EnsureRoles(ctx, conn, want.Mode, passwords)

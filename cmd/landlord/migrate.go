@@ -20,6 +20,7 @@ func newMigrateCmd(a *app) *cobra.Command {
 		newMigrateSkipCmd(a),
 		newMigrateReconcileCmd(a),
 		newMigrateDriftCmd(a),
+		newMigrateBaselineCmd(a),
 	)
 }
 
