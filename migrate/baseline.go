@@ -77,9 +77,7 @@ func (s *Set) baseline(ctx context.Context, tx pgx.Tx, t Target, sql target, b B
 	if err := exec(ctx, conn, "reset all;"+settings("set local ", b.Limits, sql.path)); err != nil {
 		return Takeover{}, err
 	}
-	// The lock of begin_step. Each statement after it sees what its last holder has committed.
-	const lock = `select pg_advisory_xact_lock(hashtextextended('landlord build ' || $1, 0))`
-	if _, err := tx.Exec(ctx, lock, sql.place); err != nil {
+	if err := lockPlace(ctx, tx, sql.place); err != nil {
 		return Takeover{}, err
 	}
 	var held bool
@@ -183,9 +181,18 @@ func (s *Set) known(applied []int64) error {
 	return nil
 }
 
+// lockPlace takes the lock of begin_step. Each statement after it sees what its last holder has committed.
+func lockPlace(ctx context.Context, tx pgx.Tx, place string) error {
+	_, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended('landlord build ' || $1, 0))`, place)
+	return err
+}
+
 // missing returns the files that goose has applied, of a place's scope, and that are not on record for it. Together with those that
 // are, they have no holes.
 func (s *Set) missing(ctx context.Context, tx pgx.Tx, place Target, applied []int64) (migrations, error) {
+	if err := lockPlace(ctx, tx, place.Place()); err != nil {
+		return nil, err
+	}
 	have, err := readApplied(ctx, tx, place.Place())
 	if err != nil {
 		return nil, err

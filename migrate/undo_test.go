@@ -147,6 +147,9 @@ func TestAnUndoIsRefused(t *testing.T) {
 	_, err = one.Undo(t.Context(), app, public, lease, limits)
 	refused(err, pgerr.InsufficientPrivilege)
 
+	_, err = super.Exec(t.Context(), `insert into landlord.backfill (schema, version, checksum, batch)
+		select s, v, '', 1 from unnest('{public,other}'::text[]) s, generate_series(3, 4) v`)
+	require.NoError(t, err)
 	ran, err := one.Undo(t.Context(), conn, public, lease, limits)
 	require.NoError(t, err)
 	require.True(t, ran)
@@ -154,6 +157,8 @@ func TestAnUndoIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, ran, "it is gone already")
 	require.Equal(t, []int64{1, 2}, recorded(t, conn, "public"))
+	require.Equal(t, []string{"other 3", "other 4", "public 3"}, texts(t, super, `select schema || ' ' || version from landlord.backfill order by 1`),
+		"a later backfill begins anew")
 }
 
 func TestWhatCannotBeUndoneSaysWhy(t *testing.T) {

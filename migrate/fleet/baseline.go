@@ -80,7 +80,11 @@ func (f *Fleet) takeOver(ctx context.Context, reach reach, at place, targets []t
 			_ = closeConn(ctx, conn) // nothing is open on it
 		}
 	}()
-	b := migrate.Baseline{Table: o.Table, Server: reach.clusters[at.cluster].SharedDatabase == at.database, Limits: f.cfg.Limits, DryRun: o.DryRun}
+	// To be made NOT NULL, a tenant_id that is not so yet is read whole: that takes what it takes.
+	b := migrate.Baseline{
+		Table: o.Table, Server: reach.clusters[at.cluster].SharedDatabase == at.database,
+		Limits: migrate.Limits{Lock: f.cfg.Limits.Lock}, DryRun: o.DryRun,
+	}
 	results := make([]Taken, len(targets))
 	for i, t := range targets {
 		out := &results[i]

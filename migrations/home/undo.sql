@@ -62,6 +62,8 @@ begin
     if not found then
         raise exception 'another worker has taken this schema over' using errcode = 'LL007';
     end if;
+    -- A later backfill that had begun would go on where it stopped, over what is empty again when this version comes back.
+    delete from landlord.backfill b where b.schema = p_schema and b.version > p_version;
     delete from landlord.schema_version v where v.schema = p_schema and v.version = p_version;
     if not found then
         raise exception 'version % is not applied', p_version using errcode = 'LL008';
