@@ -1,12 +1,15 @@
 package main_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/landlord-go/landlord/isolation"
 )
 
 type initOutput struct {
@@ -106,7 +109,7 @@ func TestInitGoesOnPastAClusterThatIsDown(t *testing.T) {
 	require.Contains(t, r.stderr, "cluster a")
 	out := parse[initOutput](t, r.stdout)
 	require.Equal(t, map[string]string{"b": "sealed"}, out.Mode)
-	require.Contains(t, out.Steps, "cluster b: installed home objects version 2 in app")
+	require.Contains(t, out.Steps, fmt.Sprintf("cluster b: installed home objects version %d in app", isolation.Version))
 
 	s.write(".landlord/secrets/a.operator.dsn", operator)
 	out = parse[initOutput](t, s.ok("init", "--json"))
