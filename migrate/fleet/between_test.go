@@ -61,6 +61,9 @@ func TestAWaveSoaksAndIsCheckedBeforeTheNextOneBegins(t *testing.T) {
 	o.Soak = 2 * time.Second
 	o.Health = func(ctx context.Context, run placement.Run) error {
 		checks.Add(1)
+		deadline, ok := ctx.Deadline()
+		require.True(t, ok)
+		require.LessOrEqual(t, time.Until(deadline), placement.CheckLimit)
 		var soaked bool
 		err := catalog.QueryRow(ctx, `select wave_done_at + interval '2s' <= clock_timestamp() from landlord.runs`).Scan(&soaked)
 		require.NoError(t, err)
@@ -131,7 +134,7 @@ func TestOnlyAProcessThatWasGivenAHealthCommandBeginsTheNextWave(t *testing.T) {
 	catalog := ledger(t, h)
 	_, err := catalog.Exec(t.Context(), `update landlord.runs set soak = '0'`)
 	require.NoError(t, err)
-	waited := make(chan placement.Run, 100)
+	waited := make(chan placement.Run, 1000)
 	helper := newFleet(t, h, set, func(c *fleet.Config) {
 		c.Progress = func(s fleet.Status) { waited <- s.Run }
 	})
