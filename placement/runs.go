@@ -121,10 +121,11 @@ func oneRun(ctx context.Context, q querier, query string, args ...any) (Run, err
 	return r, err
 }
 
-// BeginRun records a run with its targets. An unfinished run of other files, or one that brings homes elsewhere, on which nobody
-// is at work, is abandoned for it. Otherwise, where there is an unfinished run, that one is returned, and begun is false. When
-// the gate is not where it was when r's files were chosen, it is [ErrGate]. A run down begins only where [Catalog.CheckDown] has
-// nothing against it.
+// BeginRun records a run with its targets. One whose state is failed stands there as failed from the start, for its error and
+// through no fault of the files; all others are pending. An unfinished run of other files, or one that brings homes elsewhere, on
+// which nobody is at work, is abandoned for it. Otherwise, where there is an unfinished run, that one is returned, and begun is
+// false. When the gate is not where it was when r's files were chosen, it is [ErrGate]. A run down begins only where
+// [Catalog.CheckDown] has nothing against it.
 func (c *Catalog) BeginRun(ctx context.Context, r Run, targets []RunTarget) (_ Run, begun bool, err error) {
 	const unfinished = `
 select ` + runColumns + ` from landlord.runs where state in ('running', 'paused', 'halted') for update`
@@ -191,18 +192,23 @@ func (c *Catalog) AddRunTargets(ctx context.Context, run string, targets []RunTa
 
 func addTargets(ctx context.Context, tx pgx.Tx, run string, targets []RunTarget) error {
 	const insert = `
-insert into landlord.run_targets (run, cluster, database, place, scope, tenant, wave)
-select $1, cluster, database, place, scope, nullif(tenant, ''), wave
-  from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[]) as t (cluster, database, place, scope, tenant, wave)
+insert into landlord.run_targets (run, cluster, database, place, scope, tenant, wave, state, blameless, error)
+select $1, cluster, database, place, scope, nullif(tenant, ''), wave, case when failed then 'failed' else 'pending' end, failed, error
+  from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::bool[], $9::text[])
+       as t (cluster, database, place, scope, tenant, wave, failed, error)
     on conflict do nothing`
 	n := len(targets)
 	clusters, databases, places := make([]string, n), make([]string, n), make([]string, n)
 	scopes, tenants, waves := make([]string, n), make([]string, n), make([]int, n)
+	failed, errs := make([]bool, n), make([]string, n)
 	for i, t := range targets {
 		clusters[i], databases[i], places[i] = t.Home.Cluster, t.Home.Database, t.Home.Schema
 		scopes[i], tenants[i], waves[i] = t.Scope, t.Tenant, t.Wave
+		if failed[i] = t.State == TargetFailed; failed[i] {
+			errs[i] = t.Error
+		}
 	}
-	_, err := tx.Exec(ctx, insert, run, clusters, databases, places, scopes, tenants, waves)
+	_, err := tx.Exec(ctx, insert, run, clusters, databases, places, scopes, tenants, waves, failed, errs)
 	return err
 }
 
@@ -226,18 +232,23 @@ where id = $1 and state = any($5) returning ` + runColumns
 	return r, err
 }
 
-// RetryTargets makes failed targets of a run pending again, all or the one at home, and returns how many.
-func (c *Catalog) RetryTargets(ctx context.Context, run string, home *Home) (n int, err error) {
+// RetryTargets makes failed targets of a run pending again, all or the one at home, but those at except, and returns how many.
+func (c *Catalog) RetryTargets(ctx context.Context, run string, home *Home, except ...Home) (n int, err error) {
 	const update = `
 update landlord.run_targets
 set state = 'pending', tries = 0, trouble_at = null, not_before = '-infinity', blameless = false, sqlstate = '', error = ''
-where run = $1 and state = 'failed' and ($2 = '' or (cluster, database, place) = ($2, $3, $4))`
+where run = $1 and state = 'failed' and ($2 = '' or (cluster, database, place) = ($2, $3, $4))
+  and (cluster, database, place) not in (select * from unnest($5::text[], $6::text[], $7::text[]))`
 	var one Home
 	if home != nil {
 		one = *home
 	}
+	clusters, databases, places := make([]string, len(except)), make([]string, len(except)), make([]string, len(except))
+	for i, h := range except {
+		clusters[i], databases[i], places[i] = h.Cluster, h.Database, h.Schema
+	}
 	err = c.ledger(ctx, "try failed targets again", func(ctx context.Context, tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, update, run, one.Cluster, one.Database, one.Schema)
+		tag, err := tx.Exec(ctx, update, run, one.Cluster, one.Database, one.Schema, clusters, databases, places)
 		n = int(tag.RowsAffected())
 		return err
 	})

@@ -45,6 +45,9 @@ type Config struct {
 	Grace time.Duration
 	// Backfills bounds what they take from a server.
 	Backfills Backfills
+	// Drift, if not nil, is asked before a run begins which of the homes that are behind have drifted, and why. Those are not
+	// migrated: they stand in the run as failed. Default: nobody looks.
+	Drift func(ctx context.Context, homes []placement.Home) (map[placement.Home]string, error)
 	// Progress, if not nil, is called about once a second while a run is at work, and at its end.
 	Progress func(Status)
 }
@@ -139,6 +142,8 @@ type Options struct {
 	Health Health
 	// NoHealth lets Resume go on without Health, from now on.
 	NoHealth bool
+	// AllowDrift migrates homes that have drifted, too.
+	AllowDrift bool
 }
 
 // Up brings all homes to the version of the set: it plans a run and works on it until it is over, paused or halted. Where
@@ -195,6 +200,10 @@ func (f *Fleet) bring(ctx context.Context, to aim, o Options) (Status, error) {
 }
 
 func (f *Fleet) begin(ctx context.Context, to aim, plan Plan, state placement.RunState, o Options) (placement.Run, bool, error) {
+	plan, err := f.bar(ctx, plan)
+	if err != nil {
+		return placement.Run{}, false, err
+	}
 	run := placement.Run{
 		Files: f.files, Newest: f.newest(), State: state, Waves: plan.Waves, StopAfter: o.StopAfter, Canary: plan.Canary,
 		Contracted: f.gate.Contracted, Between: placement.Between{Soak: max(o.Soak, 0), Checked: o.Health != nil},
@@ -252,10 +261,16 @@ func (f *Fleet) retry(ctx context.Context, home *placement.Home) (Status, error)
 	if err != nil {
 		return Status{}, err
 	}
-	n, err := f.cfg.Catalog.RetryTargets(ctx, run.ID, home)
+	drifted, why, err := f.stillDrifted(ctx, run.ID, home)
+	if err != nil {
+		return Status{}, err
+	}
+	n, err := f.cfg.Catalog.RetryTargets(ctx, run.ID, home, drifted...)
 	switch {
 	case err != nil:
 		return Status{}, err
+	case n == 0 && why != "":
+		return f.status(ctx, run, fmt.Errorf("%s: put the home right, or begin a run that takes it as it is: landlord migrate up --allow-drift", why))
 	case n == 0:
 		return f.status(ctx, run, errors.New("no such target has failed in the last run"))
 	}

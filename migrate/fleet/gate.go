@@ -64,7 +64,7 @@ func (f *Fleet) open(ctx context.Context) (*Gate, error) {
 	open := func(seen int64) (placement.GateWaits, error) { return f.cfg.Catalog.OpenGate(ctx, f.gate, to, seen) }
 	err := f.ask(ctx, gate, to, look)
 	if err == nil && len(gate.Waits) == 0 {
-		gate.Waits, err = f.drifted(ctx)
+		gate.Waits, err = f.offFiles(ctx)
 	}
 	if err == nil && len(gate.Waits) == 0 {
 		err = f.ask(ctx, gate, to, open)
@@ -135,8 +135,8 @@ func behind(p Plan) (waits []string) {
 	return waits
 }
 
-// drifted is which homes are not as their files make them.
-func (f *Fleet) drifted(ctx context.Context) (waits []string, err error) {
+// offFiles is which homes are not as their files make them.
+func (f *Fleet) offFiles(ctx context.Context) (waits []string, err error) {
 	targets, err := drift.Targets(ctx, f.cfg.Catalog)
 	if err != nil {
 		return nil, err

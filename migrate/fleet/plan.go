@@ -26,8 +26,9 @@ type Plan struct {
 	// Gate is the contract files that come after that, and what they wait for as far as it can be known before; nil: none do.
 	Gate *Gate
 
-	beyond int64    // the last contract file that a home has and the gate does not let run; 0: none
-	starts []string // the first file that each target lacks; empty: it could not be looked at
+	beyond     int64    // the last contract file that a home has and the gate does not let run; 0: none
+	starts     []string // the first file that each target lacks; empty: it could not be looked at
+	allowDrift bool
 }
 
 // Group is what several targets have in common: they lack the same files, or have the same problem.
@@ -69,6 +70,7 @@ func (f *Fleet) plan(ctx context.Context, to aim, o Options) (Plan, error) {
 	if to.down {
 		p.Waves = homesFirst(p.Targets, p.Waves)
 	}
+	p.allowDrift = o.AllowDrift
 	if len(p.Targets) > 0 && o.StopAfter > p.Waves {
 		return Plan{}, fmt.Errorf("plan a run: there are %d waves, so that it cannot stop after wave %d", p.Waves, o.StopAfter)
 	}
@@ -185,6 +187,8 @@ func (f *Fleet) compare(ctx context.Context, to aim, all []target) (Plan, error)
 				case err != nil:
 					version, err := f.beyond(have, t, err)
 					p.beyond = max(p.beyond, version)
+					// Trying would find the same: it stands in the run as failed, and says nothing of the files.
+					t.State, t.Error = placement.TargetFailed, err.Error()
 					note(t, nil, err.Error())
 				case len(pending) > 0:
 					if err := to.check(pending); err != nil {

@@ -132,7 +132,7 @@ func (w *worker) close() {
 func (w *worker) migrate(ctx context.Context, have histories, t target) error {
 	pending, err := have.pending(w.cfg.Set, aimOf(w.run), t)
 	if err != nil {
-		return err
+		return &unfitError{err}
 	}
 	for _, m := range pending {
 		if err := w.apply(ctx, m, t); err != nil {
@@ -179,7 +179,7 @@ func (w *worker) result(t target, err error) placement.TargetResult {
 	if verdict == migrate.Again || verdict == migrate.Unreachable {
 		r.State = placement.TargetPending
 	}
-	r.Blameless = verdict == migrate.Unreachable || verdict == migrate.Held
+	r.Blameless = verdict == migrate.Unreachable || verdict == migrate.Held || isUnfit(err)
 	r.SQLState, r.Error = pgerr.Code(err), redact(err)
 	return r
 }

@@ -1,0 +1,165 @@
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/landlord-go/landlord/internal/testhouse"
+	"github.com/landlord-go/landlord/migrate"
+	"github.com/landlord-go/landlord/migrate/drift"
+	"github.com/landlord-go/landlord/migrate/fleet"
+	"github.com/landlord-go/landlord/placement"
+)
+
+// wary lets a fleet look for drift.
+func wary(h *testhouse.House, set *migrate.Set) func(*fleet.Config) {
+	return func(c *fleet.Config) {
+		c.Drift = func(ctx context.Context, homes []placement.Home) (map[placement.Home]string, error) {
+			drifted, _, _, err := drift.Among(ctx, drift.Config{Catalog: h.Catalog, Set: set}, homes)
+			return drifted, err
+		}
+	}
+}
+
+func TestAHomeThatHasDriftedIsLeftAsItIsAndKeepsNoOtherWaiting(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 2, "a")
+	set := with(t, "00004_note.sql", addNote)
+	f := newFleet(t, h, set, wary(h, set))
+	strange := all[2]
+	inHome(t, h, strange.Home, "alter table orders add column x int")
+	s, err := f.Up(t.Context(), fleet.Options{First: []string{string(strange.Slug)}})
+	require.NoError(t, err)
+	require.Equal(t, placement.RunFailed, s.Run.State, "it halts no run, not even as its canary")
+	require.Equal(t, len(all)-1, s.Counts[placement.TargetVerified])
+	require.Len(t, s.Failures, 1)
+	require.Equal(t, []placement.Home{strange.Home}, s.Failures[0].Homes)
+	require.Equal(t, "drifted: extra column orders.x (landlord migrate drift shows all)", s.Failures[0].Error)
+	require.False(t, has(t, h, strange.Home, "note"))
+	require.Equal(t, []int64{1, 2, 3}, versions(t, h, strange.Home))
+
+	// Nor does a retry touch it, before it is put right.
+	_, err = f.Retry(t.Context(), nil)
+	require.ErrorContains(t, err, "extra column orders.x")
+	require.ErrorContains(t, err, "--allow-drift")
+	require.False(t, has(t, h, strange.Home, "note"))
+	inHome(t, h, strange.Home, "alter table orders drop column x")
+	s, err = f.Retry(t.Context(), &strange.Home)
+	require.NoError(t, err)
+	require.Equal(t, placement.RunDone, s.Run.State)
+	require.True(t, has(t, h, strange.Home, "note"))
+}
+
+func TestDriftCanBeAllowed(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 1, "a")
+	set := with(t, "00004_note.sql", addNote)
+	f := newFleet(t, h, set, wary(h, set))
+	inHome(t, h, all[0].Home, "drop index orders_by_customer")
+	s, err := f.Up(t.Context(), fleet.Options{})
+	require.NoError(t, err)
+	require.Equal(t, 1, s.Counts[placement.TargetFailed], "the shared home")
+	s, err = f.Up(t.Context(), fleet.Options{AllowDrift: true})
+	require.NoError(t, err)
+	require.Equal(t, placement.RunDone, s.Run.State)
+	require.Equal(t, 1, s.Counts[placement.TargetVerified])
+	require.True(t, has(t, h, all[0].Home, "note"))
+}
+
+func TestARunInWhichAllHomesHaveDriftedEnds(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 0, "a")
+	set := with(t, "00004_note.sql", addNote)
+	for _, p := range all {
+		inHome(t, h, p.Home, "alter table orders add column x int")
+	}
+	s, err := newFleet(t, h, set, wary(h, set)).Up(t.Context(), fleet.Options{})
+	require.NoError(t, err)
+	require.Equal(t, placement.RunFailed, s.Run.State)
+	require.Equal(t, map[placement.TargetState]int{placement.TargetFailed: len(all)}, s.Counts)
+	require.Len(t, s.Failures, 1, "they differ in the same way")
+}
+
+func TestNothingIsBegunWhenNobodyCanLookForDrift(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 0, "a")
+	broken := errors.New("no light")
+	f := newFleet(t, h, with(t, "00004_note.sql", addNote), func(c *fleet.Config) {
+		c.Drift = func(context.Context, []placement.Home) (map[placement.Home]string, error) { return nil, broken }
+	})
+	_, err := f.Up(t.Context(), fleet.Options{})
+	require.ErrorIs(t, err, broken)
+	_, err = f.Status(t.Context())
+	require.ErrorIs(t, err, placement.ErrNoRun)
+	require.False(t, has(t, h, all[0].Home, "note"))
+}
+
+func TestAHomeThatIsAheadBlocksOnlyItself(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 1, "a")
+	f := newFleet(t, h, with(t, "00004_note.sql", addNote))
+	ahead := all[2]
+	h.SuperExec(t, ahead.Home.Database, "insert into landlord.schema_version (schema, version, checksum) values ('"+ahead.Home.Schema+"', 99, 'newer')")
+	plan, err := f.Plan(t.Context(), fleet.Options{})
+	require.NoError(t, err)
+	problems := 0
+	for _, g := range plan.Groups {
+		if g.Problem != "" {
+			problems += g.Count
+			require.Contains(t, g.Problem, "version 99")
+		}
+	}
+	require.Equal(t, 1, problems)
+
+	for _, up := range []func() (fleet.Status, error){
+		func() (fleet.Status, error) {
+			return f.Up(t.Context(), fleet.Options{First: []string{string(ahead.Slug)}})
+		},
+		func() (fleet.Status, error) { return f.Retry(t.Context(), nil) }, // a worker finds the same
+	} {
+		s, err := up()
+		require.NoError(t, err)
+		require.Equal(t, placement.RunFailed, s.Run.State, "it halts no run, not even as its canary")
+		require.Equal(t, len(all)-1, s.Counts[placement.TargetVerified])
+		require.Equal(t, []placement.Home{ahead.Home}, s.Failures[0].Homes)
+		require.Contains(t, s.Failures[0].Error, "use the newer files")
+	}
+	for _, p := range all {
+		require.Equal(t, p.Home != ahead.Home, has(t, h, p.Home, "note"))
+	}
+}
+
+func TestRowsAreThoseOfTheLargestHome(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 2, "a", "b")
+	f := newFleet(t, h, with(t))
+	rows, missed, err := f.Rows(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, missed)
+	require.Zero(t, rows["customers"])
+	require.Contains(t, rows, "orders")
+	require.NotContains(t, rows, "schema_version", "it is not the homes'")
+
+	fill := func(p placement.Placement, n string) {
+		inHome(t, h, p.Home, "insert into customers (tenant_id, email, name) select '"+p.Tenant.String()+"', n::text, 'x' from generate_series(1, "+n+") n;")
+	}
+	fill(all[1], "300") // a database of its own, never analysed
+	fill(all[2], "5000")
+	inHome(t, h, all[2].Home, `create table events (id int) partition by range (id);
+		create table events_1 partition of events for values from (1) to (100); create table events_2 partition of events for values from (100) to (200);
+		insert into events select generate_series(1, 150); analyze customers, events_1, events_2`)
+	require.Eventually(t, func() bool {
+		rows, _, err := f.Rows(t.Context())
+		return err == nil && rows["customers"] >= 4900 && rows["customers"] <= 5100 && rows["events"] == 150
+	}, 10*time.Second, 50*time.Millisecond)
+
+	h.SuperExec(t, "postgres", `alter database "`+all[1].Home.Database+`" rename to "`+all[1].Home.Database+`_gone"`)
+	defer h.SuperExec(t, "postgres", `alter database "`+all[1].Home.Database+`_gone" rename to "`+all[1].Home.Database+`"`)
+	_, missed, err = f.Rows(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, missed)
+}
