@@ -51,6 +51,9 @@ type Options struct {
 	// Rows tells how many rows a table has in the largest home, and whether that is known. Nil: nothing is known. What is not
 	// known is taken to be large.
 	Rows func(table string) (rows int64, known bool)
+
+	// Traced is what the statements of files were seen to do on a copy, by file. Of a file that is not there nothing was seen.
+	Traced map[string][]Traced
 }
 
 // Finding is a statement that breaks a rule.
@@ -85,7 +88,7 @@ func Check(fsys fs.FS, o Options) ([]Finding, error) {
 	if err != nil {
 		return nil, fmt.Errorf("check migrations: %w", err)
 	}
-	l := &linter{rows: o.Rows, tables: map[string]*table{}, indexes: map[string]string{}, domains: map[string]bool{}}
+	l := &linter{rows: o.Rows, seen: o.Traced, tables: map[string]*table{}, indexes: map[string]string{}, domains: map[string]bool{}}
 	for i := range files {
 		l.check(&files[i])
 	}
@@ -101,6 +104,7 @@ var ErrUnknownRule = errors.New("there is no rule")
 // linter is one Check: what it found and what the files so far have made.
 type linter struct {
 	rows     func(string) (int64, bool)
+	seen     map[string][]Traced
 	findings []Finding
 
 	tables  map[string]*table
@@ -139,6 +143,7 @@ func (l *linter) check(f *migrate.File) {
 		l.judge(s)
 	}
 	l.whole()
+	l.traced()
 	l.waive()
 	slices.SortStableFunc(l.found, func(a, b Finding) int { return cmp.Compare(a.Line, b.Line) })
 	l.findings = append(l.findings, l.found...)

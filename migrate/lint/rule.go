@@ -31,7 +31,7 @@ var general = strings.NewReplacer(
 	"{why}", "nothing in the file breaks that rule",
 )
 
-var rules = slices.Concat(fileRules, tableRules, indexRules, contractRules, typeRules, fleetRules)
+var rules = slices.Concat(fileRules, tableRules, indexRules, contractRules, typeRules, fleetRules, tracedRules)
 
 var byName = func() map[string]Rule {
 	m := make(map[string]Rule, len(rules))

@@ -11,6 +11,9 @@ func (l *linter) waive() {
 			l.add("unknown-waiver", w.Line, "", "{rule}", w.Rule)
 			continue
 		}
+		if isTraced(w.Rule) && !l.wasTraced() {
+			continue // whether anything breaks it is not known
+		}
 		used, why := false, "nothing in the file breaks that rule"
 		for _, i := range broken[w.Rule] {
 			f := &l.found[i]

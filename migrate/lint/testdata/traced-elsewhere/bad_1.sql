@@ -1,0 +1,7 @@
+-- +goose Up
+-- +goose StatementBegin
+do $$
+begin
+    execute 'create schema if not exists traced';
+end $$;
+-- +goose StatementEnd

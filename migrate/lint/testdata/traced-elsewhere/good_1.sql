@@ -1,0 +1,7 @@
+-- +goose Up
+-- +goose StatementBegin
+do $$
+begin
+    execute 'create type traced_mood as enum (''a'')';
+end $$;
+-- +goose StatementEnd

@@ -1,0 +1,7 @@
+-- +goose Up
+-- +goose StatementBegin
+do $$
+begin
+    execute 'update orders set state = ''open''';
+end $$;
+-- +goose StatementEnd
