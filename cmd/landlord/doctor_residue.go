@@ -9,6 +9,7 @@ import (
 
 	"github.com/landlord-go/landlord/internal/pgerr"
 	"github.com/landlord-go/landlord/isolation"
+	"github.com/landlord-go/landlord/migrate/rehearsal"
 	"github.com/landlord-go/landlord/placement"
 	"github.com/landlord-go/landlord/tenant"
 )
@@ -29,6 +30,9 @@ select datname, shobj_description(oid, 'pg_database') from pg_database where dat
 		if err != nil {
 			return err
 		}
+		if err := d.rehearsals(ctx, c); err != nil {
+			return err
+		}
 		const schemas = `
 select nspname, obj_description(oid, 'pg_namespace') from pg_namespace where nspowner = to_regrole($1) order by nspname`
 		err = d.marked(ctx, c, c.SharedDatabase, schemas, known, func(name string) {
@@ -40,6 +44,21 @@ select nspname, obj_description(oid, 'pg_namespace') from pg_namespace where nsp
 		}
 	}
 	return nil
+}
+
+// rehearsals finds scratch databases that killed processes have left.
+func (d *doctor) rehearsals(ctx context.Context, c placement.Cluster) error {
+	return asOperator(ctx, c, "", func(conn *pgx.Conn) error {
+		all, err := rehearsal.Leftovers(ctx, conn, d.settings.Installation)
+		for _, l := range all {
+			fix := "landlord migrate plan or up drops it where something is pending; or: "
+			if l.Unmarked {
+				fix = "its making was cut short, so that nothing shows whose it is; look into it; then: "
+			}
+			d.leave(c, "database "+l.Name, fix+"drop database "+pgx.Identifier{l.Name}.Sanitize())
+		}
+		return err
+	})
 }
 
 func (d *doctor) leave(c placement.Cluster, object, fix string) {

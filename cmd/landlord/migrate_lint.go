@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,20 +18,24 @@ import (
 func newMigrateLintCmd(a *app) *cobra.Command {
 	var dir string
 	var rules []string
-	var list bool
+	var list, trace bool
 	cmd := &cobra.Command{
 		Use:   "lint",
 		Short: "Find statements that are dangerous at the size of a fleet",
 		Long: `Find statements that are dangerous at the size of a fleet, each with its safe form, before anything runs. No server and no
 configuration are needed. A rule can be waived in the file: -- landlord: allow=RULE reason.
 
+--trace also runs the files in a scratch database, on a server of the configuration's, and watches what each statement
+locks, reads and writes; and it asks the homes how large their tables are.
+
 Exit status: 0 nothing to do, 1 the folder cannot be read, 4 errors or warnings that no file waives.`,
 		Example: `  landlord migrate lint
   landlord migrate lint --dir migrations --json
   landlord migrate lint --rule index-not-concurrent --rule set-not-null
+  landlord migrate lint --trace
   landlord migrate lint --list`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			if list {
 				return a.showRules(lint.Rules())
 			}
@@ -38,11 +43,12 @@ Exit status: 0 nothing to do, 1 the folder cannot be read, 4 errors or warnings 
 			if err != nil {
 				return err
 			}
-			return a.lint(dir, rules)
+			return a.lint(cmd.Context(), dir, rules, trace)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "`folder` of the migrations (default: the configuration's)")
 	cmd.Flags().StringArrayVar(&rules, "rule", nil, "only this `rule`; may be repeated")
+	cmd.Flags().BoolVar(&trace, "trace", false, "also run the files in a scratch database, and watch")
 	cmd.Flags().BoolVar(&list, "list", false, "show the rules")
 	return cmd
 }
@@ -89,8 +95,15 @@ type lintResult struct {
 	Count    int           `json:"count"` // errors and warnings that nothing waives
 }
 
-func (a *app) lint(dir string, rules []string) error {
-	findings, err := lint.Check(os.DirFS(dir), lint.Options{Rules: rules})
+func (a *app) lint(ctx context.Context, dir string, rules []string, trace bool) error {
+	o := lint.Options{Rules: rules}
+	var traceErr error
+	if trace {
+		if traceErr = a.trace(ctx, dir, &o); traceErr != nil && o.Traced == nil {
+			return traceErr
+		}
+	}
+	findings, err := lint.Check(os.DirFS(dir), o)
 	switch {
 	case errors.Is(err, lint.ErrUnknownRule):
 		return usageError("%w: 'landlord migrate lint --list' shows the rules", err)
@@ -111,6 +124,9 @@ func (a *app) lint(dir string, rules []string) error {
 	}
 	if err := a.show(r, r.write); err != nil {
 		return err
+	}
+	if traceErr != nil {
+		return traceErr
 	}
 	if r.Count > 0 {
 		return &statusError{status: exitFindings}

@@ -18,7 +18,8 @@ func newMigratePlanCmd(a *app) *cobra.Command {
 		Use:   "plan",
 		Short: "Show what 'landlord migrate up' would do",
 		Long: `Look at all homes, and show which lack which migrations and in which waves they would be brought up to date.
-Nothing is changed.`,
+What is pending is rehearsed in a scratch database on each cluster and read by the linter, and how long a run takes is
+estimated from that. Nothing is changed. Exit status 4 says that 'landlord migrate up' would not begin.`,
 		Example: `  landlord migrate plan
   landlord migrate plan --json | jq '.groups[] | select(.problem != "")'`,
 		Args: cobra.NoArgs,
@@ -26,6 +27,7 @@ Nothing is changed.`,
 	}
 	dirFlag(cmd, &args.dir)
 	cmd.Flags().StringArrayVar(&args.first, "tenant", nil, "`slug` of a tenant that is to be in the first wave (can be repeated)")
+	args.register(cmd)
 	return cmd
 }
 
@@ -38,6 +40,7 @@ type planView struct {
 	Groups   []groupView `json:"groups"`
 	gateView
 	Down *int64 `json:"down,omitempty"` // the version above which all is undone
+	preflightView
 }
 
 type groupView struct {
@@ -53,13 +56,21 @@ func (a *app) migratePlan(ctx context.Context, args migrateRun) error {
 	if err != nil {
 		return err
 	}
-	return a.withFleet(ctx, args.dir, true, func(f *fleet.Fleet, _ *placement.Catalog) error {
+	return a.withFleet(ctx, args.dir, true, func(f *fleet.Fleet, catalog *placement.Catalog) error {
 		p, err := f.Plan(ctx, o)
 		if err != nil {
 			return err
 		}
+		ready, err := a.preflight(ctx, f, catalog, args, p)
+		if err != nil {
+			return err
+		}
 		v := viewPlan(p)
-		return a.show(v, v.write)
+		v.preflightView = ready.view()
+		if err := a.show(v, v.write); err != nil {
+			return err
+		}
+		return ready.planned(args)
 	})
 }
 
@@ -101,4 +112,5 @@ func (v planView) write(w io.Writer) {
 		fmt.Fprintf(w, "wave %d: %d targets\n", i+1, n)
 	}
 	v.gateView.write(w)
+	v.preflightView.write(w)
 }

@@ -43,7 +43,9 @@ func (a *app) withFleet(ctx context.Context, dir string, files bool, fn func(*fl
 	}
 	defer catalog.Close()
 	defer a.openScreen()()
-	f, err := fleet.New(fleet.Config{Catalog: catalog, Set: set, Logger: a.log, Progress: a.tellProgress})
+	f, err := fleet.New(fleet.Config{
+		Catalog: catalog, Set: set, Logger: a.log, Progress: a.tellProgress, Drift: a.lookForDrift(catalog, set),
+	})
 	if err != nil {
 		return err
 	}

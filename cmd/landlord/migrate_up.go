@@ -19,13 +19,14 @@ type migrateRun struct {
 	expandOnly bool
 	soak       *time.Duration // nil: not said
 	health     string
+	preflightFlags
 }
 
 func (args *migrateRun) options() (fleet.Options, error) {
 	if args.wave < 0 {
 		return fleet.Options{}, usageError("--wave is the number of a wave, from 1")
 	}
-	o := fleet.Options{First: args.first, StopAfter: args.wave, ExpandOnly: args.expandOnly}
+	o := fleet.Options{First: args.first, StopAfter: args.wave, ExpandOnly: args.expandOnly, AllowDrift: args.allowDrift}
 	return o, args.between(&o)
 }
 
@@ -40,6 +41,10 @@ func newMigrateUpCmd(a *app) *cobra.Command {
 		Short: "Bring all homes to the version of the migrations",
 		Long: `Bring all homes to the version of the migrations, in waves: homes of every kind a few at first, then more. A home
 that fails keeps no other from being migrated; too many that fail halt the run.
+
+Before anything is touched, what is pending is rehearsed in a scratch database on each cluster and read by the
+linter. A file that fails there, or that the linter finds an error in which it does not waive, begins no run. Homes
+that have drifted are left as they are, and stand in the run as failed.
 
 It can be stopped at any moment: 'landlord migrate resume' goes on. Started again, or on another machine, while a
 run of the same files is at work, it helps.
@@ -58,6 +63,9 @@ Exit status 3 says that not all homes are done: failures are listed, grouped by 
 	}
 	dirFlag(cmd, &args.dir)
 	cmd.Flags().StringArrayVar(&args.first, "tenant", nil, "`slug` of a tenant that is to be in the first wave (can be repeated)")
+	args.register(cmd)
+	cmd.Flags().BoolVar(&args.allowErrors, "allow-lint-errors", false, "begin although the linter finds errors in what is pending")
+	cmd.Flags().BoolVar(&args.allowDrift, "allow-drift", false, "migrate homes that have drifted, too")
 	cmd.Flags().IntVar(&args.wave, "wave", 0, "pause after the wave of this `number`")
 	cmd.Flags().BoolVar(&args.expandOnly, "expand-only", false, "do not begin with files of the phase contract")
 	args.betweenFlags(cmd)
@@ -73,7 +81,10 @@ func (a *app) migrateUp(ctx context.Context, args migrateRun) error {
 	if args.dryRun {
 		return a.migratePlan(ctx, args)
 	}
-	return a.withFleet(ctx, args.dir, true, func(f *fleet.Fleet, _ *placement.Catalog) error {
+	return a.withFleet(ctx, args.dir, true, func(f *fleet.Fleet, catalog *placement.Catalog) error {
+		if err := a.mayBegin(ctx, f, catalog, args, o); err != nil {
+			return err
+		}
 		s, err := f.Up(ctx, o)
 		return a.showRun(ctx, s, err)
 	})
