@@ -3,6 +3,7 @@ package onboard_test
 import (
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
@@ -36,6 +37,10 @@ func TestTheCensusFindsEveryHomeOfTheInstallationAndNoOther(t *testing.T) {
 	known, err := e.Catalog.Databases(t.Context())
 	require.NoError(t, err)
 
+	scratch := "landlord_rehearsal_" + uuid.NewString()[:8] + uuid.NewString()[:8]
+	e.SuperExec(t, "postgres", "create database "+scratch+" owner landlord_owner")
+	t.Cleanup(func() { e.SuperExec(t, "postgres", "drop database "+scratch) })
+
 	census, err := e.Service.Census(t.Context())
 	require.NoError(t, err)
 	require.ElementsMatch(t, want, census.Fences)
@@ -43,6 +48,7 @@ func TestTheCensusFindsEveryHomeOfTheInstallationAndNoOther(t *testing.T) {
 	require.Subset(t, census.Databases, known)
 	for _, unread := range census.Errors { // databases that other tests are making or dropping
 		require.NotEqual(t, e.cluster(t, "a").SharedDatabase, unread.Database)
+		require.NotEqual(t, scratch, unread.Database, "nobody lives where migrations are rehearsed")
 	}
 }
 

@@ -48,8 +48,10 @@ func (s *Service) Census(ctx context.Context) (Census, error) {
 	for _, c := range clusters {
 		var names []string
 		err := withOperator(ctx, c, "", func(conn *pgx.Conn) error {
-			// Homes are the databases that landlord_owner owns.
-			const q = `select datname from pg_database where datallowconn and pg_get_userbyid(datdba) = $1 order by datname`
+			// Homes are the databases that landlord_owner owns, but those in which migrations are rehearsed.
+			const q = `
+select datname from pg_database
+ where datallowconn and pg_get_userbyid(datdba) = $1 and datname !~ '^landlord_rehearsal_' order by datname`
 			rows, err := conn.Query(ctx, q, isolation.OwnerRole)
 			if err != nil {
 				return err

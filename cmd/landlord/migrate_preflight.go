@@ -34,11 +34,9 @@ func (args *preflightFlags) register(cmd *cobra.Command) {
 type preflight struct {
 	rehearsals []rehearsal.Result
 	targets    int
+	workers    int            // of this process, on each cluster
 	findings   []lint.Finding // in what is pending
 }
-
-// runWorkers is how many targets of a cluster one process works on at once: the fleet's default.
-const runWorkers = 4
 
 // mayBegin returns why a run must not begin, and tells people of the rest.
 func (a *app) mayBegin(ctx context.Context, f *fleet.Fleet, catalog *placement.Catalog, args migrateRun, o fleet.Options) error {
@@ -67,7 +65,7 @@ func (a *app) preflight(ctx context.Context, f *fleet.Fleet, catalog *placement.
 			pending[file] = true
 		}
 	}
-	p.targets = len(plan.Targets)
+	p.targets, p.workers = len(plan.Targets), f.Workers()
 	if len(pending) == 0 {
 		return p, nil
 	}
@@ -187,5 +185,5 @@ func (p preflight) estimate() time.Duration {
 			return 0
 		}
 	}
-	return rehearsal.Estimate(p.rehearsals, runWorkers)
+	return rehearsal.Estimate(p.rehearsals, p.workers)
 }

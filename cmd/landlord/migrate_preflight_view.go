@@ -17,7 +17,7 @@ type preflightView struct {
 	// EstimateSeconds is how long a run takes, from what the files took on empty tables; null: nobody knows.
 	EstimateSeconds *float64 `json:"estimate_seconds"`
 
-	targets int
+	targets, workers int
 }
 
 type lintCounts struct {
@@ -44,7 +44,7 @@ type stepView struct {
 }
 
 func (p preflight) view() preflightView {
-	v := preflightView{Rehearsals: []rehearsalView{}, targets: p.targets}
+	v := preflightView{Rehearsals: []rehearsalView{}, targets: p.targets, workers: p.workers}
 	for _, f := range p.findings {
 		switch {
 		case f.Waived:
@@ -127,7 +127,7 @@ func (v preflightView) write(w io.Writer) {
 	if v.EstimateSeconds != nil {
 		d := time.Duration(*v.EstimateSeconds * float64(time.Second))
 		fmt.Fprintf(w, "estimate: %s for %s with %d workers on each cluster, from what the files took on empty tables\n",
-			roughly(d), number(v.targets, "target"), runWorkers)
+			roughly(d), number(v.targets, "target"), v.workers)
 	}
 }
 

@@ -118,6 +118,9 @@ func digest(set *migrate.Set) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
+// Workers is how many targets of one cluster this process works on at once.
+func (f *Fleet) Workers() int { return f.cfg.Workers }
+
 func (f *Fleet) newest() int64 {
 	versions := f.cfg.Set.Versions()
 	if len(versions) == 0 {

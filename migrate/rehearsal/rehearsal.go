@@ -52,9 +52,9 @@ type Result struct {
 	// LeftOut are pending files of the scope server.
 	LeftOut []string
 	// Failure is what the run must not begin with. Nil: there is nothing.
-	Failure *Failure
+	Failure *FileError
 	// Doubt is a failure that may come of LeftOut, which a run applies before.
-	Doubt *Failure
+	Doubt *FileError
 
 	perHome, perDatabase time.Duration // what is pending takes
 	homes, databases     int           // targets of the cluster
@@ -67,8 +67,8 @@ type Step struct {
 	Err        error
 }
 
-// Failure is a file that cannot be applied, or must not be.
-type Failure struct {
+// FileError is a file that cannot be applied, or must not be.
+type FileError struct {
 	File      string // empty: one of several
 	Home      string
 	Statement string // the beginning of the one that failed, where it is known
@@ -76,7 +76,7 @@ type Failure struct {
 	Err       error
 }
 
-func (f *Failure) Error() string {
+func (f *FileError) Error() string {
 	var b strings.Builder
 	if f.File != "" {
 		b.WriteString(f.File + ": ")
@@ -96,7 +96,7 @@ func (f *Failure) Error() string {
 	return b.String()
 }
 
-func (f *Failure) Unwrap() error { return f.Err }
+func (f *FileError) Unwrap() error { return f.Err }
 
 // clustersAtOnce is how many clusters rehearse at the same time.
 const clustersAtOnce = 4
@@ -131,6 +131,9 @@ func Rehearse(ctx context.Context, cfg Config, plan fleet.Plan) ([]Result, error
 	var g errgroup.Group
 	g.SetLimit(clustersAtOnce)
 	for _, r := range counts {
+		if r.homes+r.databases == 0 {
+			continue
+		}
 		results = append(results, r)
 		g.Go(func() error {
 			cfg.progress("rehearsing %d files on cluster %s", w.count(), r.Cluster)

@@ -31,15 +31,17 @@ var (
 // manyFiles is from how many files on the siblings are compared at the end only, and not after each file.
 const manyFiles = 10
 
-// rehearse fills in a result. Its errors are those of the scratch database; what files do wrong is the result's.
+// rehearse fills in a result. An error says that there is none; what files do wrong is in it.
 func rehearse(ctx context.Context, s *scratch, w work, r *Result) error {
 	t := &trial{scratch: s, work: w, result: r, run: uuid.NewString()}
 	failure, err := t.perform(ctx)
-	if err != nil || failure == nil {
-		return err
-	}
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return ctx.Err()
+	case err != nil:
+		return &skipError{err}
+	case failure == nil:
+		return nil
 	}
 	if s.lost(failure.Err) {
 		return &skipError{fmt.Errorf("its server went away: %w", failure.Err)}
@@ -61,7 +63,7 @@ type trial struct {
 	run    string
 }
 
-func (t *trial) perform(ctx context.Context) (*Failure, error) {
+func (t *trial) perform(ctx context.Context) (*FileError, error) {
 	start := t.work.database
 	if len(t.work.starts) > 0 {
 		start = t.work.starts[0]
@@ -100,7 +102,7 @@ func (t *trial) perform(ctx context.Context) (*Failure, error) {
 }
 
 // build makes a home of a version.
-func (t *trial) build(ctx context.Context, h home, version int64) (*Failure, error) {
+func (t *trial) build(ctx context.Context, h home, version int64) (*FileError, error) {
 	if h.schema != isolation.SharedSchema {
 		if err := isolation.CreateSchema(ctx, t.operator, h.schema, h.tenant); err != nil {
 			return nil, err
@@ -113,12 +115,12 @@ func (t *trial) build(ctx context.Context, h home, version int64) (*Failure, err
 }
 
 // built is a failure of files that homes have already.
-func built(err error) *Failure {
-	return &Failure{Err: err, Why: "a home cannot be built from these files any more, so that nothing can be rehearsed in one, nor a tenant be added"}
+func built(err error) *FileError {
+	return &FileError{Err: err, Why: "a home cannot be built from these files any more, so that nothing can be rehearsed in one, nor a tenant be added"}
 }
 
 // siblings applies files to both siblings and the shared home, and compares the siblings.
-func (t *trial) siblings(ctx context.Context, files []migrate.Migration) (*Failure, error) {
+func (t *trial) siblings(ctx context.Context, files []migrate.Migration) (*FileError, error) {
 	for i, m := range files {
 		for _, h := range []struct {
 			home
@@ -140,7 +142,7 @@ func (t *trial) siblings(ctx context.Context, files []migrate.Migration) (*Failu
 			return nil, err
 		}
 		if len(differences) > 0 {
-			f := &Failure{File: m.File, Home: sibling.name, Why: "it did not do the same in the first home and in its sibling, which then differ (" +
+			f := &FileError{File: m.File, Home: sibling.name, Why: "it did not do the same in the first home and in its sibling, which then differ (" +
 				drift.Brief(differences) + "): the file looks at or changes what is not its home's own"}
 			if len(files) >= manyFiles {
 				f.File = ""
@@ -165,7 +167,7 @@ func (t *trial) compare(ctx context.Context) ([]fingerprint.Difference, error) {
 }
 
 // apply applies a file as a run does. why is what follows when it fails there.
-func (t *trial) apply(ctx context.Context, m migrate.Migration, h home, why string) *Failure {
+func (t *trial) apply(ctx context.Context, m migrate.Migration, h home, why string) *FileError {
 	conn, to := t.migrator, migrate.Target{Scope: m.Scope, Schema: h.schema, Tenant: h.tenant}
 	if m.Scope != migrate.ScopeTenant {
 		conn, to = t.operator, migrate.Target{Scope: m.Scope}
@@ -184,12 +186,12 @@ func (t *trial) apply(ctx context.Context, m migrate.Migration, h home, why stri
 		}
 		return nil
 	}
-	f := &Failure{File: m.File, Home: h.name, Why: why, Err: trim(err)}
+	f := &FileError{File: m.File, Home: h.name, Why: why, Err: trim(err)}
 	f.Statement = culprit(ctx, m, conn, to, by)
 	return f
 }
 
-// trim takes off the file's name, which a Failure has.
+// trim takes off the file's name, which a FileError has.
 func trim(err error) error {
 	if inner := errors.Unwrap(err); inner != nil {
 		return inner

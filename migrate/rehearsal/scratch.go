@@ -141,8 +141,9 @@ func (m *maker) open(ctx context.Context, c placement.Cluster, name string, mode
 		return err
 	}
 	return connect(ctx, cfg, func(operator *pgx.Conn) error {
+		// An installation of its own, so that nobody takes it for a home of this one.
 		want := isolation.Identity{
-			Installation: m.installation, Cluster: c.Name, Stamp: uuid.NewString(), AppLogin: isolation.AppRole, Mode: mode,
+			Installation: uuid.NewString(), Cluster: c.Name, Stamp: uuid.NewString(), AppLogin: isolation.AppRole, Mode: mode,
 		}
 		if _, err := isolation.Install(ctx, operator, want, nil); err != nil { // without keys: nobody enters there
 			return err

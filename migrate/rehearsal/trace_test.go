@@ -122,3 +122,31 @@ func TestTraceNamesTheStatementThatFails(t *testing.T) {
 	require.ErrorContains(t, err, "42P01")
 	require.Empty(t, saw)
 }
+
+func TestTheSafeFormsReadAndRewriteNothing(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	set := files(t,
+		"00004_checks.sql", "alter table orders add column note text default 'x', add constraint orders_note check (note is not null) not valid;",
+		"00005_key.sql", "alter table order_lines add constraint lines_of_product foreign key (tenant_id, product) references customers (tenant_id, email) not valid;",
+		"00006_validate.sql", "alter table orders validate constraint orders_note;\nalter table order_lines validate constraint lines_of_product;",
+		"00007_not_null.sql", "alter table orders alter column note set not null;\nalter table orders drop constraint orders_note;",
+		"00008_index.sql", "-- +goose NO TRANSACTION\n-- +goose Up\ncreate unique index concurrently orders_note_key on orders (tenant_id, id, note);",
+		"00009_unique.sql", "alter table orders add constraint orders_note_key unique using index orders_note_key;",
+		"00010_wider.sql", "alter table customers alter column email type text;",
+		"00011_backfill.sql", "-- landlord: phase=backfill\n-- +goose Up\nupdate orders set note = 'y' where note = 'x';",
+		"00012_seed.sql", "insert into currencies (code, digits) values ('SEK', 2) on conflict do nothing;\nupdate currencies set digits = 2 where code = 'SEK';",
+		"00013_view.sql", "create view open_orders with (security_invoker = true) as select * from orders where status = 'open';\n"+
+			"create function total() returns bigint language sql as 'select count(*) from orders';",
+	)
+	seen, err := rehearsal.Trace(t.Context(), rehearsal.Config{Catalog: h.Catalog, Set: set})
+	require.NoError(t, err)
+	require.Len(t, seen, 13)
+	for file, statements := range seen {
+		for _, s := range statements {
+			require.Empty(t, s.Rewritten, file)
+			require.Empty(t, s.Scanned, file)
+			require.Empty(t, s.Elsewhere, file)
+		}
+	}
+}
