@@ -137,20 +137,15 @@ func behind(p Plan) (waits []string) {
 
 // offFiles is which homes are not as their files make them.
 func (f *Fleet) offFiles(ctx context.Context) (waits []string, err error) {
-	targets, err := drift.Targets(ctx, f.cfg.Catalog)
-	if err != nil {
-		return nil, err
-	}
-	results, err := drift.Check(ctx, drift.Config{Catalog: f.cfg.Catalog, Set: f.cfg.Set}, targets)
-	if err != nil {
-		return nil, err
+	odd, err := f.odd(ctx, nil)
+	if err == nil && len(odd) > 0 {
+		odd, err = f.odd(ctx, odd) // one may have been busy, or gone
 	}
 	const most = 5 // homes that are named
-	results = slices.DeleteFunc(results, func(r drift.Result) bool { return r.State == drift.InSync })
-	for i, r := range results {
+	for i, r := range odd {
 		switch {
 		case i == most:
-			return append(waits, fmt.Sprintf("%d more homes: landlord migrate drift names them", len(results)-most)), nil
+			return append(waits, fmt.Sprintf("%d more homes: landlord migrate drift names them", len(odd)-most)), err
 		case r.State == drift.Drifted:
 			waits = append(waits, fmt.Sprintf("home %s, which differs from its files in %d objects: landlord migrate drift shows them",
 				r.Home, len(r.Differences)))
@@ -158,7 +153,24 @@ func (f *Fleet) offFiles(ctx context.Context) (waits []string, err error) {
 			waits = append(waits, fmt.Sprintf("home %s, which is %s: %s", r.Home, r.State, r.Reason))
 		}
 	}
-	return waits, nil
+	return waits, err
+}
+
+// odd looks for homes that are not in sync, among all or among those that were found so before and are still there.
+func (f *Fleet) odd(ctx context.Context, before []drift.Result) ([]drift.Result, error) {
+	targets, err := drift.Targets(ctx, f.cfg.Catalog)
+	if err != nil {
+		return nil, err
+	}
+	if before != nil {
+		again := make(map[drift.Target]bool)
+		for _, r := range before {
+			again[r.Target] = true
+		}
+		targets = slices.DeleteFunc(targets, func(t drift.Target) bool { return !again[t] })
+	}
+	results, err := drift.Check(ctx, drift.Config{Catalog: f.cfg.Catalog, Set: f.cfg.Set}, targets)
+	return slices.DeleteFunc(results, func(r drift.Result) bool { return r.State == drift.InSync }), err
 }
 
 // tell adds to a status which contract files come next, and what in the catalog they wait for. No home is looked at.
@@ -191,8 +203,8 @@ func (f *Fleet) tellPlan(ctx context.Context, p Plan) (Plan, error) {
 }
 
 // errBeyond is the problem of a home that has contract files which the gate does not let run: the catalog is older than the home.
-var errBeyond = errors.New("contract files have run here of which the catalog does not know, as after it was restored from a backup: " +
-	"landlord migrate reconcile tells it")
+var errBeyond = errors.New("contract files have run here of which the catalog does not know, as after it was restored from a " +
+	"backup: landlord migrate reconcile tells it")
 
 // beyond explains why a home does not fit the files that are allowed: where it fits all files, the error is [errBeyond], and
 // version that of its last contract file.
