@@ -42,7 +42,9 @@ func (b builder) Build(ctx context.Context, conn *pgx.Conn, schema, tenant strin
 func (builder) Prepare(context.Context, *pgx.Conn, bool) error { return nil }
 
 // sample builds the sample application's tables.
-func sample(t testing.TB) onboard.Builder {
+func sample(t testing.TB) onboard.Builder { return sampleSet(t) }
+
+func sampleSet(t testing.TB) *migrate.Set {
 	t.Helper()
 	set, err := migrate.Load(os.DirFS(testhouse.SampleDir()))
 	require.NoError(t, err)

@@ -32,10 +32,7 @@ func (s *Service) Add(ctx context.Context, req placement.Request) (placement.Pla
 	}
 	o := onboarding{Placement: p, resumed: resumed}
 	if err = s.inspect(ctx, &o); err == nil {
-		err = s.build(ctx, o)
-	}
-	if err == nil {
-		err = s.cfg.Catalog.SetState(ctx, p.Tenant, placement.StateActive, placement.StateProvisioning)
+		err = s.finish(ctx, &o)
 	}
 	switch {
 	case err == nil:
@@ -60,6 +57,7 @@ type onboarding struct {
 	resumed   bool   // another call placed the tenant
 	attempt   string // uuid, one for all calls that work on the same row of the catalog
 	inspected bool   // the home was looked at and may be worked on
+	gate      int64  // where the contract gate stood when it was built
 	found     bool   // it was partly made before the tenant was placed
 }
 
@@ -141,7 +139,11 @@ func (s *Service) undo(ctx context.Context, o onboarding) (finished bool, err er
 	case f == nil:
 		err = s.cfg.Catalog.SetState(ctx, o.Tenant, placement.StateRemoving, placement.StateProvisioning)
 	case f.State == isolation.Open && f.Epoch == o.Epoch:
-		err = s.cfg.Catalog.SetState(ctx, o.Tenant, placement.StateActive, placement.StateProvisioning)
+		if o.inspected {
+			err = s.cfg.Catalog.Activate(ctx, o.Tenant, o.gate)
+		} else { // it is to be removed at once
+			err = s.cfg.Catalog.SetState(ctx, o.Tenant, placement.StateActive, placement.StateProvisioning)
+		}
 		finished = err == nil
 	default:
 		err = inhabited(*f)
@@ -167,6 +169,23 @@ func (s *Service) undo(ctx context.Context, o onboarding) (finished bool, err er
 	return false, s.forget(ctx, o.Placement, true)
 }
 
+// finish makes the home and then the tenant active. When contract files were let run meanwhile, the home gets what it lacks first.
+func (s *Service) finish(ctx context.Context, o *onboarding) error {
+	for {
+		gate, err := s.cfg.Catalog.Gate(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.build(ctx, *o); err != nil {
+			return err
+		}
+		o.gate = gate.Contracted
+		if err := s.cfg.Catalog.Activate(ctx, o.Tenant, o.gate); !errors.Is(err, placement.ErrGate) {
+			return err
+		}
+	}
+}
+
 // build makes the home of p and opens it. Every step may have been done before.
 func (s *Service) build(ctx context.Context, p onboarding) error {
 	c, err := s.cfg.Catalog.Cluster(ctx, p.Home.Cluster)
@@ -187,7 +206,7 @@ func (s *Service) build(ctx context.Context, p onboarding) error {
 	}
 	if p.Model != placement.ModelShared {
 		if err := withMigrator(ctx, c, p.Home.Database, func(conn *pgx.Conn) error {
-			return s.buildTables(ctx, conn, p.Home.Schema, p.Tenant.String())
+			return s.cfg.Builder.Build(ctx, conn, p.Home.Schema, p.Tenant.String())
 		}); err != nil {
 			return err
 		}
@@ -198,23 +217,6 @@ func (s *Service) build(ctx context.Context, p onboarding) error {
 			State: isolation.Open, Owner: p.attempt,
 		})
 	})
-}
-
-// buildTables builds a home as far as the contract gate allows, and the rest if the gate moved meanwhile. It cannot move any more
-// before the tenant is active: it is not opened while a home is being made.
-func (s *Service) buildTables(ctx context.Context, conn *pgx.Conn, schema, tenant string) error {
-	for {
-		before, err := s.cfg.Catalog.Gate(ctx)
-		if err != nil {
-			return err
-		}
-		if err := s.cfg.Builder.Build(ctx, conn, schema, tenant); err != nil {
-			return err
-		}
-		if now, err := s.cfg.Catalog.Gate(ctx); err != nil || now.Contracted == before.Contracted {
-			return err
-		}
-	}
 }
 
 // createDatabase makes a dedicated database with a login and an identity of its own.

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/landlord-go/landlord/tenant"
 )
 
 // Gate is how far the fleet may leave the old shape of its tables behind.
@@ -19,11 +20,11 @@ type Gate struct {
 // GateWaits is what keeps the gate closed.
 type GateWaits struct {
 	For  []string // in words, for people; none: it is open, or nothing here keeps it from being opened
-	Soon bool     // all of it may be over in a moment: look at the homes again
+	Soon bool     // all of it is a run that somebody is at work on
 }
 
-// ErrGate reports a run of files that were chosen while the gate stood elsewhere.
-var ErrGate = errors.New("the gate of contract files has moved since the run was planned: try again")
+// ErrGate reports that the gate is not any more where it stood when files were chosen.
+var ErrGate = errors.New("contract files were let run meanwhile: try again")
 
 const readGate = `select contracted, needs from landlord.gate `
 
@@ -68,28 +69,36 @@ func (c *Catalog) GateWaits(ctx context.Context, to Gate) (w GateWaits, err erro
 	return w, err
 }
 
+// lookTimeout bounds the look at the homes under the placement lock, for which everybody waits who places or moves a tenant.
+const lookTimeout = 15 * time.Second
+
 // OpenGate lets contract files run up to to.Contracted, and refuses from then on what is written for an older version than
 // to.Needs, if nothing keeps it from doing so. The caller has seen that every home has all files in front of those; from is
-// where the gate stood then, and seen the log's end before he looked.
+// where the gate stood then, and seen the log's end before he looked. If homes have come or moved since, look looks at them again,
+// and says what keeps the gate closed.
 //
-// It holds the placement lock and the gate while it asks, so that no tenant is placed and no instance begins meanwhile. A gate
-// that somebody else has opened as far is open.
-func (c *Catalog) OpenGate(ctx context.Context, from, to Gate, seen int64) (w GateWaits, err error) {
+// It holds the placement lock, so that no home comes while look is at work; and the gate while it asks all else, so that no run
+// and no instance begins meanwhile. A gate that somebody else has opened as far is open.
+func (c *Catalog) OpenGate(ctx context.Context, from, to Gate, seen int64, look func(context.Context) ([]string, error)) (w GateWaits, err error) {
 	const update = `update landlord.gate set contracted = $1, needs = greatest(needs, $2)`
 	err = c.change(ctx, "open the contract gate", func(ctx context.Context, tx pgx.Tx) error {
 		w = GateWaits{}
-		// Whoever begins (landlord.beat), or begins a run, holds it shared: the statements below see what he has committed.
-		now, err := oneGate(ctx, tx, readGate+`for update`)
-		if err != nil || now.Contracted >= to.Contracted {
+		moved, err := homesMoved(ctx, tx, seen)
+		if err == nil && moved {
+			looking, cancel := context.WithTimeout(ctx, lookTimeout)
+			defer cancel()
+			w.For, err = look(looking)
+		}
+		if err != nil || len(w.For) > 0 {
 			return err
 		}
-		moved, err := homesMoved(ctx, tx, seen)
+		// Whoever begins (landlord.beat), or begins a run, holds it shared: the statements below see what he has committed.
+		now, err := oneGate(ctx, tx, readGate+`for update`)
 		switch {
-		case err != nil:
+		case err != nil || now.Contracted >= to.Contracted:
 			return err
-		case moved || now.Contracted != from.Contracted:
-			w = GateWaits{For: []string{"another look at the homes, since tenants came or moved during the last one"}, Soon: true}
-			return nil
+		case now.Contracted != from.Contracted:
+			return ErrGate
 		}
 		if w, err = gateWaits(ctx, tx, to); err != nil || len(w.For) > 0 {
 			return err
@@ -98,6 +107,15 @@ func (c *Catalog) OpenGate(ctx context.Context, from, to Gate, seen int64) (w Ga
 		return err
 	})
 	return w, err
+}
+
+// Activate makes a tenant active whose home was built while the gate stood at contracted. When it has moved since, it is
+// [ErrGate]: the home lacks what its builder was not allowed, and nobody who opened the gate has looked at it. Otherwise it is as
+// [Catalog.SetState] from provisioning.
+func (c *Catalog) Activate(ctx context.Context, id tenant.ID, contracted int64) error {
+	return c.setState(ctx, id, StateActive, []State{StateProvisioning}, nil, func(ctx context.Context, tx pgx.Tx) error {
+		return holdGate(ctx, tx, contracted)
+	})
 }
 
 // RaiseGate records how far contract files have run already, after the catalog was restored from an older backup. It never
@@ -110,7 +128,7 @@ func (c *Catalog) RaiseGate(ctx context.Context, to Gate) error {
 	})
 }
 
-// holdGate keeps the gate where it was when a run was planned, until the run is there to keep it.
+// holdGate keeps the gate where it was when files were chosen, to the end of the transaction.
 func holdGate(ctx context.Context, tx pgx.Tx, contracted int64) error {
 	g, err := oneGate(ctx, tx, readGate+`for share`)
 	if err == nil && g.Contracted != contracted {
@@ -120,12 +138,12 @@ func holdGate(ctx context.Context, tx pgx.Tx, contracted int64) error {
 }
 
 // homesMoved tells whether, behind an entry of the log, a home came into being or is now another one. Who lives in a shared home
-// does not matter, nor does who is suspended or gone.
+// does not matter, nor does who is suspended or gone; and a home that is being made matters when it is made ([Catalog.Activate]).
 func homesMoved(ctx context.Context, q querier, seen int64) (bool, error) {
 	const query = `
 select exists (
   select from landlord.placement_log l where l.seq > $1
-     and (l.kind in ('moved', 'rebuilt', 'endpoint', 'database')
+     and (l.kind in ('moved', 'rebuilt', 'endpoint') or l.kind = 'database' and l.tenant is null
           or l.kind = 'state' and l.before = 'provisioning'
              and exists (select from landlord.placements p where p.tenant = l.tenant and p.model <> 'shared')))`
 	rows, err := q.Query(ctx, query, seen)
@@ -139,9 +157,6 @@ select exists (
 func gateWaits(ctx context.Context, q querier, to Gate) (w GateWaits, err error) {
 	const runs = `
 select number, state from landlord.runs where state in ('running', 'paused', 'halted')`
-	const unfinished = `
-select t.slug from landlord.tenants t join landlord.placements p on p.tenant = t.id
- where t.state = 'provisioning' and p.model <> 'shared' order by t.slug`
 	const older = `
 select id::text, name, schema_version, clock_timestamp() - seen_at from landlord.instances
  where schema_version = 0 or schema_version < $1 order by name, id`
@@ -155,14 +170,6 @@ select id::text, name, schema_version, clock_timestamp() - seen_at from landlord
 	if err != nil {
 		return w, err
 	}
-	making, err := inWords(ctx, q, unfinished, nil, func(row pgx.CollectableRow) (slug string, err error) {
-		err = row.Scan(&slug)
-		return fmt.Sprintf("tenant %s, whose home is being made: landlord tenant add finishes it, landlord tenant remove %[1]s takes it "+
-			"away", slug), err
-	})
-	if err != nil {
-		return w, err
-	}
 	instances, err := inWords(ctx, q, older, []any{to.Needs}, func(row pgx.CollectableRow) (string, error) {
 		var id, name string
 		var version int64
@@ -170,12 +177,9 @@ select id::text, name, schema_version, clock_timestamp() - seen_at from landlord
 		err := row.Scan(&id, &name, &version, &silence)
 		return olderInstance(id, name, version, silence, to.Needs), err
 	})
-	if err != nil {
-		return w, err
-	}
-	w.For = slices.Concat(run, making, instances)
-	w.Soon = len(w.For) > 0 && !stopped && len(instances) == 0
-	return w, nil
+	w.For = append(run, instances...)
+	w.Soon = len(run) > 0 && !stopped && len(instances) == 0
+	return w, err
 }
 
 // longSilence is when an instance, which gives a sign of life every few seconds, is dead or cut off from the catalog.
@@ -194,6 +198,7 @@ func olderInstance(id, name string, version int64, silence time.Duration, needs 
 	return text
 }
 
+// inWords runs a query and makes a text of each row.
 func inWords(ctx context.Context, q querier, query string, args []any, word func(pgx.CollectableRow) (string, error)) ([]string, error) {
 	rows, err := q.Query(ctx, query, args...)
 	if err != nil {

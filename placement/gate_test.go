@@ -1,6 +1,7 @@
 package placement_test
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -33,12 +34,15 @@ func beat(t *testing.T, conn *pgx.Conn, name string, version int64) (id string, 
 	return id, err
 }
 
+// closed is a look at the homes that finds something.
+func closed(context.Context) ([]string, error) { return []string{"again"}, nil }
+
 // tryGate tries to open the gate for somebody who has just looked at the homes.
 func tryGate(t *testing.T, c *placement.Catalog) placement.GateWaits {
 	t.Helper()
 	seen, err := c.LogEnd(t.Context())
 	require.NoError(t, err)
-	w, err := c.OpenGate(t.Context(), placement.Gate{}, to, seen)
+	w, err := c.OpenGate(t.Context(), placement.Gate{}, to, seen, closed)
 	require.NoError(t, err)
 	now, err := c.Gate(t.Context())
 	require.NoError(t, err)
@@ -83,28 +87,20 @@ func TestGateWaitsForInstancesOfTheOldShapeAndNamesThem(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestGateWaitsForTenantsThatAreBeingMadeAndForRuns(t *testing.T) {
+func TestGateWaitsForRunsAndRunsForTheGate(t *testing.T) {
 	t.Parallel()
 	c, conn := gated(t)
-	p := place(t, c, placement.Request{Slug: "acme", Model: placement.ModelSchema})
-	place(t, c, placement.Request{Slug: "lodger"}) // in a shared home, which nobody makes
-	w := tryGate(t, c)
-	require.True(t, w.Soon)
-	require.Len(t, w.For, 1)
-	require.Contains(t, w.For[0], "tenant acme")
-
 	run, begun, err := c.BeginRun(t.Context(), placement.Run{Files: "x", Newest: 5, State: placement.RunPaused, Waves: 1}, nil)
 	require.NoError(t, err)
 	require.True(t, begun)
-	w = tryGate(t, c)
+	w := tryGate(t, c)
 	require.False(t, w.Soon)
-	require.Len(t, w.For, 2)
+	require.Len(t, w.For, 1)
 	require.Contains(t, w.For[0], fmt.Sprintf("run %d, which is paused: landlord migrate resume", run.Number))
 	_, err = c.SetRunState(t.Context(), run.ID, placement.RunRunning, "", 0, placement.RunPaused)
 	require.NoError(t, err)
 	require.True(t, tryGate(t, c).Soon)
 	exec(t, conn, `update landlord.runs set state = 'failed'`)
-	require.NoError(t, c.SetState(t.Context(), p.Tenant, placement.StateActive))
 	require.Empty(t, tryGate(t, c).For)
 
 	// Files that were chosen before are not begun with.
@@ -126,10 +122,15 @@ func TestGateWantsAnotherLookWhenHomesCameOrMovedDuringTheLast(t *testing.T) {
 	again := func(seen int64, want bool) {
 		t.Helper()
 		exec(t, conn, `update landlord.gate set contracted = 0, needs = 0`)
-		w, err := c.OpenGate(t.Context(), placement.Gate{}, to, seen)
+		looked := false
+		w, err := c.OpenGate(t.Context(), placement.Gate{}, to, seen, func(ctx context.Context) ([]string, error) {
+			looked = true
+			_, err := c.Tenants(ctx, placement.Filter{}) // whoever looks asks the catalog
+			return nil, err
+		})
 		require.NoError(t, err)
-		require.Equal(t, want, w.Soon)
-		require.Equal(t, want, len(w.For) > 0)
+		require.Empty(t, w.For)
+		require.Equal(t, want, looked)
 	}
 	seen := look()
 	lodger := place(t, c, placement.Request{Slug: "lodger"})
@@ -138,7 +139,10 @@ func TestGateWantsAnotherLookWhenHomesCameOrMovedDuringTheLast(t *testing.T) {
 	again(seen, false)
 
 	acme := place(t, c, placement.Request{Slug: "acme", Model: placement.ModelSchema})
-	require.NoError(t, c.SetState(t.Context(), acme.Tenant, placement.StateActive))
+	again(seen, false) // that moves the gate, and acme's home does not fit any more
+	require.ErrorIs(t, c.Activate(t.Context(), acme.Tenant, 0), placement.ErrGate)
+	require.NoError(t, c.Activate(t.Context(), acme.Tenant, to.Contracted))
+	require.NoError(t, c.Activate(t.Context(), acme.Tenant, 0), "it is active already")
 	again(seen, true)
 	again(look(), false)
 
@@ -157,6 +161,14 @@ func TestGateWantsAnotherLookWhenHomesCameOrMovedDuringTheLast(t *testing.T) {
 	require.NoError(t, c.PutDatabase(t.Context(), database))
 	again(seen, true)
 	again(look(), false)
+
+	exec(t, conn, `update landlord.gate set contracted = 0, needs = 0`)
+	w, err := c.OpenGate(t.Context(), placement.Gate{}, to, seen, closed)
+	require.NoError(t, err)
+	require.Equal(t, []string{"again"}, w.For)
+	w, err = c.OpenGate(t.Context(), placement.Gate{Contracted: 3}, to, look(), closed)
+	require.ErrorIs(t, err, placement.ErrGate)
+	require.Empty(t, w.For)
 }
 
 func TestGateOpensOnceForAllWhoTryAndNobodyBeginsMeanwhile(t *testing.T) {
@@ -172,7 +184,7 @@ func TestGateOpensOnceForAllWhoTryAndNobodyBeginsMeanwhile(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 			for {
-				w, err := opener.OpenGate(t.Context(), placement.Gate{}, to, 0)
+				w, err := opener.OpenGate(t.Context(), placement.Gate{}, to, 0, closed)
 				if err != nil || len(w.For) == 0 {
 					return err
 				}
@@ -207,9 +219,9 @@ func TestGateOpensOnceForAllWhoTryAndNobodyBeginsMeanwhile(t *testing.T) {
 	require.Equal(t, to, now)
 
 	// Who is late finds it open, and never lowers it.
-	w, err := c.OpenGate(t.Context(), placement.Gate{}, placement.Gate{Contracted: 3, Needs: 2}, 0)
+	w, err := c.OpenGate(t.Context(), placement.Gate{}, placement.Gate{Contracted: 3, Needs: 2}, 0, closed)
 	require.NoError(t, err)
-	require.Empty(t, w)
+	require.Empty(t, w.For)
 	require.NoError(t, c.RaiseGate(t.Context(), placement.Gate{Contracted: 4, Needs: 9}))
 	now, err = c.Gate(t.Context())
 	require.NoError(t, err)
@@ -218,32 +230,33 @@ func TestGateOpensOnceForAllWhoTryAndNobodyBeginsMeanwhile(t *testing.T) {
 
 func TestGateWaitsForWhatIsNotCommittedYet(t *testing.T) {
 	t.Parallel()
-	for what, sql := range map[string]string{
-		"tenant acme": `
+	for want, sql := range map[string]string{
+		"again": `
 select landlord.lock_placement();
-insert into landlord.tenants (id, slug, state) values ('0190f3c2-8a4e-7c63-9d35-6f1b1c0f7d21', 'acme', 'provisioning');
-insert into landlord.placements values ('0190f3c2-8a4e-7c63-9d35-6f1b1c0f7d21', 'schema', 'a', 'app', 't_acme', 1)`,
+insert into landlord.placement_log (actor, kind, cluster) values ('somebody', 'endpoint', 'a')`,
 		"instance web": `select landlord.beat(gen_random_uuid(), 'web', 4)`,
 	} {
 		c, conn := gated(t)
+		seen, err := c.LogEnd(t.Context())
+		require.NoError(t, err)
 		exec(t, conn, "begin;"+sql)
 		done := make(chan placement.GateWaits, 1)
 		var g errgroup.Group
 		g.Go(func() error {
-			w, err := c.OpenGate(t.Context(), placement.Gate{}, to, 1)
+			w, err := c.OpenGate(t.Context(), placement.Gate{}, to, seen, closed)
 			done <- w
 			return err
 		})
 		select {
 		case w := <-done:
-			require.Fail(t, "it did not wait", "for %s: %v", what, w)
+			require.Fail(t, "it did not wait", "for %s: %v", want, w)
 		case <-time.After(200 * time.Millisecond):
 		}
 		exec(t, conn, "commit")
 		require.NoError(t, g.Wait())
 		w := <-done
 		require.Len(t, w.For, 1)
-		require.Contains(t, w.For[0], what)
+		require.Contains(t, w.For[0], want)
 	}
 }
 

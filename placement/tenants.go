@@ -118,18 +118,20 @@ func (c *Catalog) lookUp(ctx context.Context, act string, f Filter) (found Tenan
 //
 // A tenant that goes to removing by this call has no grace period; [Catalog.ScheduleRemoval] gives it one.
 func (c *Catalog) SetState(ctx context.Context, id tenant.ID, to State, from ...State) error {
-	return c.setState(ctx, id, to, from, nil)
+	return c.setState(ctx, id, to, from, nil, nil)
 }
 
 // ScheduleRemoval brings a tenant into the state removing, to be destroyed after a grace period that begins now by the
 // catalog's clock. When it is removing already, its period starts anew; once that is over it is [ErrState]. One that is still
 // provisioning has no grace period.
 func (c *Catalog) ScheduleRemoval(ctx context.Context, id tenant.ID, grace time.Duration) error {
-	return c.setState(ctx, id, StateRemoving, nil, &grace)
+	return c.setState(ctx, id, StateRemoving, nil, &grace, nil)
 }
 
-// setState gives grace, if any, to a tenant that goes to removing.
-func (c *Catalog) setState(ctx context.Context, id tenant.ID, to State, from []State, grace *time.Duration) error {
+// setState gives grace, if any, to a tenant that goes to removing. What check, if any, finds keeps the state from changing.
+func (c *Catalog) setState(ctx context.Context, id tenant.ID, to State, from []State, grace *time.Duration,
+	check func(ctx context.Context, tx pgx.Tx) error,
+) error {
 	const update = `
 update landlord.tenants
 set state = $2, remove_after = case $2 when 'removing' then clock_timestamp() + $3::interval end
@@ -151,6 +153,11 @@ where id = $1`
 			return wrong(fmt.Sprintf("that does not lead to %s", to))
 		case len(from) > 0 && !slices.Contains(from, t.State):
 			return wrong(fmt.Sprintf("expected %v", from))
+		}
+		if check != nil {
+			if err := check(ctx, tx); err != nil {
+				return err
+			}
 		}
 		period := time.Duration(0)
 		if grace != nil && t.State != StateProvisioning {

@@ -121,8 +121,10 @@ func digest(set *migrate.Set) string {
 // Workers is how many targets of one cluster this process works on at once.
 func (f *Fleet) Workers() int { return f.cfg.Workers }
 
-func (f *Fleet) newest() int64 {
-	versions := f.cfg.Set.Versions()
+func (f *Fleet) newest() int64 { return newest(f.cfg.Set) }
+
+func newest(set *migrate.Set) int64 {
+	versions := set.Versions()
 	if len(versions) == 0 {
 		return 0
 	}
@@ -174,7 +176,11 @@ func (f *Fleet) Up(ctx context.Context, o Options) (Status, error) {
 		case o.ExpandOnly:
 			return f.tell(ctx, s, nil)
 		}
-		if s.Gate, err = part.open(ctx); err != nil || s.Gate == nil || len(s.Gate.Waits) > 0 {
+		s.Gate, err = part.open(ctx)
+		switch {
+		case errors.Is(err, placement.ErrGate):
+			continue
+		case err != nil || s.Gate == nil || len(s.Gate.Waits) > 0:
 			return s, err
 		}
 	}

@@ -44,8 +44,8 @@ func (f *Fleet) next() (*Gate, placement.Gate) {
 // OpenGate lets the next contract files run, if nothing keeps it from doing so, and runs none of them. It returns what they wait
 // for, or nil when there are none.
 //
-// Every home must have all files in front of them and be as these make it, none may be in the making, and no instance of the
-// application may be alive that is written for an older version. What may be over in a moment is waited for.
+// Every home must have all files in front of them and be as these make it, no run may be unfinished, and no instance of the
+// application alive that is written for an older version.
 func (f *Fleet) OpenGate(ctx context.Context) (*Gate, error) {
 	part, err := f.allowed(ctx)
 	if err != nil {
@@ -61,7 +61,12 @@ func (f *Fleet) open(ctx context.Context) (*Gate, error) {
 	}
 	// Looking for drift takes its time, so what is quickly known comes first; and tenants come meanwhile, so it comes last again.
 	look := func(int64) (placement.GateWaits, error) { return f.cfg.Catalog.GateWaits(ctx, to) }
-	open := func(seen int64) (placement.GateWaits, error) { return f.cfg.Catalog.OpenGate(ctx, f.gate, to, seen) }
+	open := func(seen int64) (placement.GateWaits, error) {
+		return f.cfg.Catalog.OpenGate(ctx, f.gate, to, seen, func(ctx context.Context) ([]string, error) {
+			p, err := f.plan(ctx, aim{}, Options{})
+			return behind(p), err
+		})
+	}
 	err := f.ask(ctx, gate, to, look)
 	if err == nil && len(gate.Waits) == 0 {
 		gate.Waits, err = f.offFiles(ctx)
@@ -90,11 +95,9 @@ func (f *Fleet) overtaken(ctx context.Context, gate *Gate, to placement.Gate) er
 	return err
 }
 
-// ask looks at the homes, then asks the catalog, and notes what it waits for. While all of it may be over in a moment, it does so
-// again for a while.
+// ask looks at the homes, then asks the catalog, and notes what it waits for. Another process's run is given a while to end.
 func (f *Fleet) ask(ctx context.Context, gate *Gate, to placement.Gate, ask func(seen int64) (placement.GateWaits, error)) error {
-	const looks = 3 // at least, however long they take
-	for n, deadline := 1, time.Now().Add(f.cfg.Retry); ; n++ {
+	for deadline := time.Now().Add(f.cfg.Retry); ; {
 		seen, err := f.cfg.Catalog.LogEnd(ctx)
 		if err != nil {
 			return err
@@ -110,7 +113,7 @@ func (f *Fleet) ask(ctx context.Context, gate *Gate, to placement.Gate, ask func
 		}
 		w, err := ask(seen)
 		gate.Waits = w.For
-		if err != nil || !w.Soon || n >= looks && time.Now().After(deadline) {
+		if err != nil || !w.Soon || time.Now().After(deadline) {
 			return err
 		}
 		if !pause(ctx, 100*time.Millisecond+rand.N(200*time.Millisecond)) {

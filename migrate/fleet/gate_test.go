@@ -254,8 +254,7 @@ func TestAContractFileThatFailsIsRetried(t *testing.T) {
 func TestReconcileTellsAnOlderCatalogWhichContractFilesHaveRun(t *testing.T) {
 	t.Parallel()
 	h, all := street(t, 1, "a")
-	set := phases(t)
-	f := newFleet(t, h, set)
+	f := newFleet(t, h, phases(t))
 	up(t, f)
 	catalogSQL(t, h, "update landlord.gate set contracted = 0, needs = 0")
 	catalogSQL(t, h, "delete from landlord.runs where newest = 6")
@@ -274,7 +273,7 @@ func TestReconcileTellsAnOlderCatalogWhichContractFilesHaveRun(t *testing.T) {
 	require.Nil(t, up(t, f).Gate)
 
 	// The same with a run that was not over, and a home that contract files have not reached.
-	late := newcomers(t, h, set.Until(5))("late", placement.ModelSchema)
+	late := h.Add(t, "late", placement.ModelSchema, "a")
 	catalogSQL(t, h, "update landlord.gate set contracted = 0, needs = 0")
 	catalogSQL(t, h, "update landlord.runs set state = 'paused' where newest = 5")
 	_, s, err := f.Reconcile(t.Context())
