@@ -251,3 +251,25 @@ func TestAnInstanceGoesOnWhileTheCatalogDoesNotHearIt(t *testing.T) {
 		proxy.Restore()
 	}
 }
+
+func TestWhatAnInstanceSaysOfItselfIsChecked(t *testing.T) {
+	t.Parallel()
+	n := testhouse.New(t, testhouse.Options{Clusters: []string{"a"}})
+	_, err := router.New(router.Config{SchemaVersion: -1, SchemaWait: -1})
+	for _, field := range []string{"Catalog", "SchemaVersion", "SchemaWait"} {
+		require.ErrorContains(t, err, field)
+	}
+	for name, ok := range map[string]bool{
+		"": true, "web-1 (blue)": true, strings.Repeat("ü", 200): true, strings.Repeat("ü", 201): false,
+		"two\nlines": false, "\xff": false, "\x00": false,
+	} {
+		r, err := router.New(router.Config{Catalog: n.Catalog, Instance: name})
+		if !ok {
+			require.ErrorContains(t, err, "Instance", "%q", name)
+			continue
+		}
+		require.NoError(t, err, "%q", name)
+		require.NoError(t, r.Ready(t.Context()), "%q", name)
+		r.Close()
+	}
+}
