@@ -65,7 +65,8 @@ func TestAnInstanceIsOnRecordFromBeforeItsFirstCallUntilAfterItsLast(t *testing.
 	})
 	require.Empty(t, onRecord(t, n.House, "web-1"))
 	entered, leave := make(chan struct{}), make(chan struct{})
-	ended := make(chan error)
+	ended, end := make(chan error, 1), sync.OnceFunc(func() { close(leave) })
+	t.Cleanup(end) // Close waits for it
 	go func() {
 		ended <- r.Tenant(p.Tenant).Tx(t.Context(), func(ctx context.Context, tx *router.Tx) error {
 			_, err := tx.Exec(ctx, "select 1")
@@ -85,7 +86,7 @@ func TestAnInstanceIsOnRecordFromBeforeItsFirstCallUntilAfterItsLast(t *testing.
 		return err != nil
 	}, "it is closing")
 	require.Len(t, onRecord(t, n.House, "web-1"), 1, "a transaction is open")
-	close(leave)
+	end()
 	require.NoError(t, <-ended)
 	<-closed
 	require.Empty(t, onRecord(t, n.House, "web-1"))
