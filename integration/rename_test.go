@@ -238,7 +238,7 @@ func TestTheExampleOfARenameIsSafeAndShownAsItIs(t *testing.T) {
 	for _, f := range files {
 		text, err := os.ReadFile(f)
 		require.NoError(t, err)
-		shown := "`" + filepath.Base(f) + "`\n\n```sql\n" + string(text) + "```\n"
-		require.True(t, strings.Contains(string(page), shown), "docs/migrations.md does not show %s as it is", f)
+		shown := strings.Contains(string(page), "`"+filepath.Base(f)+"`\n\n```sql\n"+string(text)+"```\n")
+		require.True(t, shown, "docs/migrations.md does not show %s as it is", f)
 	}
 }

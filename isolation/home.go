@@ -104,10 +104,17 @@ func findSchema(ctx context.Context, tx pgx.Tx, name, tenant string) (presence, 
 	return foreign, nil
 }
 
-// forgetVersions forgets which migrations a schema had that is gone. Left there, they would keep a later one of the same
-// name from being built.
+// forgetVersions forgets which migrations a schema had that is gone, and how far a backfill had come, with the keys of its
+// rows. Left there, they would keep a later one of the same name from being built.
 func forgetVersions(ctx context.Context, tx pgx.Tx, schema string) error {
-	_, err := tx.Exec(ctx, `delete from landlord.schema_version where schema = $1`, schema)
+	if _, err := tx.Exec(ctx, `delete from landlord.schema_version where schema = $1`, schema); err != nil {
+		return err
+	}
+	var knows bool // older home objects do not
+	err := tx.QueryRow(ctx, `select to_regclass('landlord.backfill') is not null`).Scan(&knows)
+	if err == nil && knows {
+		_, err = tx.Exec(ctx, `delete from landlord.backfill where schema = $1`, schema)
+	}
 	return err
 }
 

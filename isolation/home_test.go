@@ -42,12 +42,14 @@ func TestSchemasOfAnyNameAndTenantAreMadeSecuredAndDropped(t *testing.T) {
 			exec(t, app, "rollback")
 			require.NoError(t, app.Close(t.Context()))
 
+			exec(t, h.super(t), "insert into landlord.backfill (schema, version, checksum, upper, batch) values ("+lit(name)+", 1, '', '{anna@example.com}', 1)")
 			require.ErrorIs(t, isolation.DropSchema(t.Context(), conn, name, tenant+"x"), isolation.ErrForeign)
 			require.NoError(t, isolation.DropSchema(t.Context(), conn, name, tenant))
 			require.NoError(t, isolation.DropSchema(t.Context(), conn, name, tenant), "again")
 		}
 	}
 	require.Zero(t, count(t, h.super(t), "select from pg_roles where rolname = 'landlord_broken'"))
+	require.Zero(t, count(t, h.super(t), "select from landlord.backfill"), "with it go the keys of its rows")
 }
 
 func TestDatabasesOfAnyNameAreMadeClosedAndDropped(t *testing.T) {

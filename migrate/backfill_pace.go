@@ -23,11 +23,15 @@ type pace struct {
 	row  float64 // seconds; 0: not known
 }
 
+// WithDefaults returns the batches with what is not said.
+func (b Batches) WithDefaults() Batches {
+	b = Batches{Target: cmp.Or(b.Target, 200*time.Millisecond), First: cmp.Or(b.First, 1000), Most: cmp.Or(b.Most, 20_000)}
+	b.First = min(b.First, b.Most)
+	return b
+}
+
 func newPace(b Batches) pace {
-	p := pace{Batches: Batches{
-		Target: cmp.Or(b.Target, 200*time.Millisecond), First: cmp.Or(b.First, 1000), Most: cmp.Or(b.Most, 20_000),
-	}}
-	p.First = min(p.First, p.Most)
+	p := pace{Batches: b.WithDefaults()}
 	p.set(p.First)
 	return p
 }

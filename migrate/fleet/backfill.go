@@ -29,8 +29,9 @@ func (b *Backfills) check() error {
 		return errors.New("Backfills: numbers and times are not negative")
 	}
 	b.Turn = cmp.Or(b.Turn, 10*time.Second)
+	b.Batches = b.Batches.WithDefaults()
 	if b.RowsPerSecond > 0 { // a batch is paid for at once, and no more can be paid than a second's worth
-		b.Batches.Most = min(cmp.Or(b.Batches.Most, b.RowsPerSecond), b.RowsPerSecond)
+		b.Batches.Most = min(b.Batches.Most, b.RowsPerSecond)
 	}
 	return nil
 }

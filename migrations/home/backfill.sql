@@ -33,8 +33,8 @@ begin
 
     select b.upper, b.cursor, b.batch, b.done into o_upper, o_cursor, o_batch, o_done
       from landlord.backfill b where b.schema = p_schema and b.version = p_version and b.checksum = p_checksum;
-    -- One that has come to its end was recorded with its version. That row is gone: it begins anew.
-    if not found or o_cursor is not distinct from o_upper then
+    -- One that has come to its end has no keys any more, and is recorded with its version. That row is gone: it begins anew.
+    if not found or o_upper is null then
         v_table := case when p_only then 'only ' else '' end || v_table;
         execute format('select array[%s] from %s order by %s limit 1',
             (select string_agg(format('%I::text', c), ', ') from unnest(o_columns) c), v_table,
@@ -69,7 +69,8 @@ begin
 end $$;
 
 -- end_batch moves the cursor, in the transaction of the batch: a row is on its safe side if and only if its batch is committed.
--- p_rows is how many rows it has changed, p_batch how many it was to take. It returns how many are changed so far.
+-- p_rows is how many rows it has changed, p_batch how many it was to take. It returns how many are changed so far. The last
+-- batch takes the keys away, which may tell of people; how many rows were changed stays.
 create or replace function landlord.end_batch(
     p_schema name, p_version bigint, p_cursor text[], p_rows bigint, p_batch integer) returns bigint
     language plpgsql volatile
@@ -78,7 +79,9 @@ as $$
 declare
     v_done bigint;
 begin
-    update landlord.backfill b set cursor = p_cursor, done = b.done + p_rows, batch = p_batch
+    update landlord.backfill b
+       set cursor = nullif(p_cursor, b.upper), upper = case when p_cursor <> b.upper then b.upper end,
+           done = b.done + p_rows, batch = p_batch
      where b.schema = p_schema and b.version = p_version
     returning b.done into v_done;
     return v_done;
