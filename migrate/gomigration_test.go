@@ -266,6 +266,27 @@ func TestAFunctionHoldsTheLimitsAndTheFenceOfItsStep(t *testing.T) {
 	require.ErrorIs(t, err, migrate.ErrOvertaken)
 }
 
+func TestRowsThatAFunctionLeavesOpenAreClosed(t *testing.T) {
+	t.Parallel()
+	conn := newHome(t)
+	set := mixed(t, func(ctx context.Context, tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `select n, now(), true, 1.5::float8, 'x'::bytea, null::int from generate_series(1, 1000) n`)
+		if err != nil {
+			return err
+		}
+		rows.Next()
+		var n, whole any
+		var at time.Time
+		var ok bool
+		var f float64
+		var b []byte
+		return rows.Scan(&n, &at, &ok, &f, &b, &whole)
+	})
+	require.NoError(t, apply(t, conn, set, public, first))
+	require.Equal(t, []int64{1, 2}, recorded(t, conn, "public"))
+	require.Equal(t, byte('I'), conn.PgConn().TxStatus())
+}
+
 func TestTheFolderOfASetWithMigrationsInGoMayHoldTheirSources(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

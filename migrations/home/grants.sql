@@ -40,7 +40,6 @@ begin
     grant select, insert on landlord.schema_version to landlord_migrator;
     grant execute on function landlord.begin_step, landlord.end_step to landlord_migrator;
     grant execute on function landlord.begin_undo, landlord.end_undo to landlord_migrator;
-    grant delete on landlord.schema_version, landlord.backfill to landlord_migrator; -- of a version that is undone
     grant select, insert, update on landlord.schema_step, landlord.backfill to landlord_migrator;
     grant select on landlord.move_hold to landlord_migrator;
     grant execute on routine landlord.begin_backfill, landlord.begin_batch, landlord.end_batch, landlord.bypass_key,

@@ -1,5 +1,5 @@
--- What the Down section of a migration is wrapped in when it is taken back from one of many schemas. Both run with the rights
--- of their caller, the migrator: the application can call neither.
+-- What the Down section of a migration is wrapped in when it is taken back from one of many schemas. The application can call
+-- neither.
 
 -- begin_undo opens a step back, or refuses it; nothing of the file has run when it raises. Locks, leases and p_alone are those
 -- of begin_step. Only the newest version of a schema can be undone, with the text that was applied, and only what an expand
@@ -51,9 +51,10 @@ begin
     return coalesce(v_unfinished = -p_version, false);
 end $$;
 
--- end_undo closes it, in the transaction of the file's statements: a version is on record if and only if it is applied.
+-- end_undo closes it, in the transaction of the file's statements: a version is on record if and only if it is applied. The
+-- migrator deletes no version rows by itself, so it runs as its definer, and deletes what begin_undo gives leave for only.
 create or replace function landlord.end_undo(p_schema name, p_version bigint, p_run uuid, p_lease bigint) returns void
-    language plpgsql volatile
+    language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -64,7 +65,9 @@ begin
     end if;
     -- A later backfill that had begun would go on where it stopped, over what is empty again when this version comes back.
     delete from landlord.backfill b where b.schema = p_schema and b.version > p_version;
-    delete from landlord.schema_version v where v.schema = p_schema and v.version = p_version;
+    delete from landlord.schema_version v
+     where v.schema = p_schema and v.version = p_version and v.phase = 'expand'
+       and not exists (select from landlord.schema_version w where w.schema = p_schema and w.version > p_version);
     if not found then
         raise exception 'version % is not applied', p_version using errcode = 'LL008';
     end if;
