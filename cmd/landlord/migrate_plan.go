@@ -48,6 +48,7 @@ type groupView struct {
 	Count   int      `json:"count"`
 	Files   []string `json:"files"`
 	Problem string   `json:"problem,omitempty"`
+	Blocked bool     `json:"blocked"` // nobody tries: they stand in the run as failed
 	Example string   `json:"example"`
 }
 
@@ -87,7 +88,7 @@ func viewPlan(p fleet.Plan) planView {
 		if files == nil {
 			files = []string{}
 		}
-		v.Groups = append(v.Groups, groupView{string(g.Scope), g.Count, files, oneLine(g.Problem), g.Example.String()})
+		v.Groups = append(v.Groups, groupView{string(g.Scope), g.Count, files, oneLine(g.Problem), g.Blocked, g.Example.String()})
 	}
 	return v
 }
@@ -103,7 +104,11 @@ func (v planView) write(w io.Writer) {
 	for _, g := range v.Groups {
 		what := map[string]string{"tenant": "homes", "database": "databases", "server": "servers"}[g.Scope]
 		if g.Problem != "" {
-			fmt.Fprintf(w, "%d %s, such as %s, would be tried: %s\n", g.Count, what, g.Example, g.Problem)
+			act := "would be tried"
+			if g.Blocked {
+				act = "stay as they are"
+			}
+			fmt.Fprintf(w, "%d %s, such as %s, %s: %s\n", g.Count, what, g.Example, act, g.Problem)
 			continue
 		}
 		fmt.Fprintf(w, "%d %s, such as %s, %s %s\n", g.Count, what, g.Example, lack, strings.Join(g.Files, ", "))

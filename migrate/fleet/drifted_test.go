@@ -111,6 +111,7 @@ func TestAHomeThatIsAheadBlocksOnlyItself(t *testing.T) {
 		if g.Problem != "" {
 			problems += g.Count
 			require.Contains(t, g.Problem, "version 99")
+			require.True(t, g.Blocked)
 		}
 	}
 	require.Equal(t, 1, problems)

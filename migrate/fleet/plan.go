@@ -36,6 +36,7 @@ type Group struct {
 	Scope   migrate.Scope
 	Files   []string // what they lack, in order
 	Problem string   // why they cannot be migrated, or not be looked at
+	Blocked bool     // the problem is that the files do not fit what they have, so that nobody tries
 	Count   int
 	Example placement.Home
 }
@@ -166,7 +167,7 @@ func (f *Fleet) compare(ctx context.Context, to aim, all []target) (Plan, error)
 		p.Targets, p.starts = append(p.Targets, t), append(p.starts, strings.Join(files[:min(len(files), 1)], ""))
 		key := t.Scope + "\x00" + fmt.Sprint(files) + "\x00" + problem
 		if groups[key] == nil {
-			groups[key] = &Group{Scope: migrate.Scope(t.Scope), Files: files, Problem: problem, Example: t.Home}
+			groups[key] = &Group{Scope: migrate.Scope(t.Scope), Files: files, Problem: problem, Example: t.Home, Blocked: t.State == placement.TargetFailed}
 		}
 		groups[key].Count++
 	}
