@@ -10,11 +10,11 @@
 // It guarantees that a finding stands at the file and line of its statement, that names of rules are stable, that a waiver needs
 // a reason and is shown with it, and that a waiver without a purpose is a finding itself.
 //
-// Text cannot tell everything. Left to whoever runs the files on a copy and watches: which locks a statement takes in fact and
-// for how long, rewrites and scans that follow from what the set does not show (tables made elsewhere, types and functions of
-// extensions, volatility of own functions, whether a partition's CHECK implies its bounds, whether a type change keeps a
-// dependent index), statements that are put together at run time, objects that land outside the home's schema by way of such
-// statements, and whether the application alive now can live with the change.
+// Text cannot tell everything. Left to whoever runs the files on a copy and watches (package rehearsal does, and [Options] takes
+// what it saw): which locks a statement takes in fact and for how long, rewrites and scans that follow from what the set does not
+// show (tables made elsewhere, types and functions of extensions, volatility of own functions, whether a partition's CHECK implies
+// its bounds, whether a type change keeps a dependent index), statements that are put together at run time, objects that land
+// outside the home's schema by way of such statements, and whether the application alive now can live with the change.
 package lint
 
 import (

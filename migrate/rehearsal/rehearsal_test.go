@@ -80,6 +80,20 @@ func TestAFileThatWorksOnceIsFound(t *testing.T) {
 	}
 }
 
+func TestAmongManyFilesTheSiblingsAreComparedAtTheEnd(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var more []string
+	for i := range 10 {
+		more = append(more, fmt.Sprintf("%05d_x.sql", i+4), fmt.Sprintf("alter table customers add column c%d int;", i))
+	}
+	require.Nil(t, rehearse(t, h, files(t, more...)).Failure)
+	more[5] = block("if not exists (select from pg_class where relname = 'audit') then create table audit (tenant_id uuid primary key); end if;")
+	f := rehearse(t, h, files(t, more...)).Failure
+	require.ErrorContains(t, f, "missing table audit")
+	require.ErrorContains(t, f, "the pending files did not do the same")
+}
+
 func TestHomesAtOtherVersionsAreRehearsedToo(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
