@@ -115,7 +115,7 @@ func homeFiles(mode Mode) (files, error) {
 	if len(numbered) != Version {
 		return files{}, fmt.Errorf("list home files: there are %d, Version says %d", len(numbered), Version)
 	}
-	names := []string{"functions.sql", "steps.sql", "undo.sql", "backfill.sql", "mirror.sql", "demand.sql", "modes/open.sql"}
+	names := []string{"functions.sql", "secure.sql", "steps.sql", "undo.sql", "backfill.sql", "mirror.sql", "demand.sql", "modes/open.sql"}
 	for _, f := range modeFiles[mode] {
 		names = append(names, "modes/"+f)
 	}

@@ -36,7 +36,8 @@ begin
     execute format('grant execute on function landlord.demand to %I', v_app);
     execute format('grant select on landlord.identity to %I, landlord_admin, landlord_migrator', v_app);
     grant execute on function landlord.admin_enter to landlord_admin;
-    grant execute on routine landlord.secure, landlord.secure_table, landlord.is_secured, landlord.check_links to landlord_migrator;
+    grant execute on routine landlord.secure, landlord.secure_table, landlord.secure_relation, landlord.secure_routine,
+        landlord.check_links to landlord_migrator;
     grant select, insert on landlord.schema_version to landlord_migrator;
     grant execute on function landlord.begin_step, landlord.end_step to landlord_migrator;
     grant execute on function landlord.begin_undo, landlord.end_undo to landlord_migrator;

@@ -10,39 +10,50 @@ create or replace function landlord.begin_step(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_have       text;
+    v_bypass     boolean;
+    v_run        uuid;
+    v_lease      bigint;
     v_unfinished bigint;
+    v_held       boolean;
+    v_newest     bigint;
+    v_have       text;
+    v_begins     constant bigint := case when p_alone then p_version end;
 begin
-    -- Under row-level security, what checks all rows (a foreign key, an update) would see none, and find nothing wrong.
-    if not (select rolsuper or rolbypassrls from pg_roles where rolname = current_user) then
-        raise exception 'role % does not have BYPASSRLS', current_user using errcode = '42501',
-            hint = 'landlord init gives landlord_migrator what it needs.';
-    end if;
     perform pg_advisory_xact_lock(hashtextextended('landlord build ' || p_schema, 0));
 
-    -- Each statement in here has a new snapshot: what follows sees what the last holder of the lock has committed.
-    select s.unfinished into v_unfinished from landlord.schema_step s where s.schema = p_schema;
-    insert into landlord.schema_step as s (schema, run, lease, unfinished)
-    values (p_schema, p_run, p_lease, case when p_alone then p_version end)
-        on conflict (schema) do update set run = excluded.run, lease = excluded.lease, unfinished = excluded.unfinished
-         where s.run <> excluded.run or s.lease <= excluded.lease;
-    if not found then
+    -- Each statement in here has a new snapshot: this one sees what the last holder of the lock has committed.
+    select r.rolsuper or r.rolbypassrls, s.run, s.lease, s.unfinished, v.version,
+           exists (select from landlord.move_hold h where h.schema = p_schema)
+      into v_bypass, v_run, v_lease, v_unfinished, v_newest, v_held
+      from pg_roles r
+      left join landlord.schema_step s on s.schema = p_schema
+      left join lateral (select version from landlord.schema_version where schema = p_schema order by version desc limit 1) v on true
+     where r.rolname = current_user;
+
+    -- Under row-level security, what checks all rows (a foreign key, an update) would see none, and find nothing wrong.
+    if v_bypass is not true then
+        raise exception 'role % does not have BYPASSRLS', current_user using errcode = '42501',
+            hint = 'landlord init gives landlord_migrator what it needs.';
+    elsif v_run = p_run and v_lease > p_lease then
         raise exception 'another worker has taken this schema over' using errcode = 'LL007';
-    end if;
-
-    if exists (select from landlord.move_hold h where h.schema = p_schema) then
+    elsif v_held then
         raise exception 'the home is being moved' using errcode = 'LL009';
-    end if;
-
-    select v.checksum into v_have from landlord.schema_version v where v.schema = p_schema and v.version = p_version;
-    if v_have = p_checksum then
-        raise exception 'version % is applied already', p_version using errcode = 'LL008';
-    elsif v_have is not null then
-        raise exception 'version % was applied from another text', p_version using errcode = 'LL006',
-            hint = 'Restore the file, and put the change into a file of its own.';
-    elsif exists (select from landlord.schema_version v where v.schema = p_schema and v.version > p_version) then
+    elsif v_newest >= p_version then
+        select v.checksum into v_have from landlord.schema_version v where v.schema = p_schema and v.version = p_version;
+        if v_have = p_checksum then
+            raise exception 'version % is applied already', p_version using errcode = 'LL008';
+        elsif v_have is not null then
+            raise exception 'version % was applied from another text', p_version using errcode = 'LL006',
+                hint = 'Restore the file, and put the change into a file of its own.';
+        end if;
         raise exception 'a later version than % is applied', p_version using errcode = 'LL006',
             hint = 'Use the newer files.';
+    end if;
+
+    -- The row is there already when the same worker goes on with the next file.
+    if v_run is distinct from p_run or v_lease is distinct from p_lease or v_unfinished is distinct from v_begins then
+        insert into landlord.schema_step as s (schema, run, lease, unfinished) values (p_schema, p_run, p_lease, v_begins)
+            on conflict (schema) do update set run = excluded.run, lease = excluded.lease, unfinished = excluded.unfinished;
     end if;
     return coalesce(v_unfinished = p_version, false);
 end $$;
@@ -54,11 +65,13 @@ create or replace function landlord.end_step(
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    update landlord.schema_step s set unfinished = null
+    insert into landlord.schema_version (schema, version, checksum, phase, run)
+    select p_schema, p_version, p_checksum, p_phase, p_run
+      from landlord.schema_step s
      where s.schema = p_schema and s.run = p_run and s.lease = p_lease;
     if not found then
         raise exception 'another worker has taken this schema over' using errcode = 'LL007';
     end if;
-    insert into landlord.schema_version (schema, version, checksum, phase, run)
-    values (p_schema, p_version, p_checksum, p_phase, p_run);
+    update landlord.schema_step s set unfinished = null
+     where s.schema = p_schema and s.unfinished is not null;
 end $$;
