@@ -1,6 +1,7 @@
 -- What is done in the transaction of every migration: nothing that it made is open, and nothing that was closed stays open.
 -- The search for what there is to do is paid for by every migration of every home. It looks objects up by their oids and
--- indexes alone, in subqueries that are not joins: a join may read the catalog of all schemas.
+-- indexes alone, in subqueries that are not joins, since a join may read the catalog of all schemas. A session keeps its
+-- plans while schemas are added by the thousand: that a table is small enough to be read whole is not to be relied on.
 
 drop function if exists landlord.is_secured(oid, name, text);
 
@@ -10,6 +11,8 @@ drop function if exists landlord.is_secured(oid, name, text);
 create or replace procedure landlord.check_links(p_schema name)
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_schema constant oid := to_regnamespace(quote_ident(p_schema));
@@ -99,6 +102,7 @@ end $$;
 create or replace procedure landlord.secure(p_schema name, p_tenant text default null)
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
     set plan_cache_mode = force_generic_plan  -- to plan the search takes longer than to do it
 as $$
 declare
@@ -121,7 +125,7 @@ begin
     select i.app_login, quote_ident(i.app_login)::regrole,
            (select age(v.xmin) from landlord.schema_version v where v.schema = p_schema order by v.version desc limit 1)
       into v_app, v_login, v_since
-      from landlord.identity i;
+      from landlord.identity i where i.one;
     v_since := case when v_since < 0 then 2147483647 else greatest(v_since, 1) end;  -- ages begin anew after two billion
 
     -- Privileges are read from the lists themselves, since has_table_privilege loads what there is of each relation. Whoever

@@ -8,6 +8,8 @@ create or replace function landlord.begin_step(
     p_schema name, p_version bigint, p_checksum text, p_run uuid, p_lease bigint, p_alone boolean) returns boolean
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off  -- a session keeps its plans while these tables grow
+    set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_bypass     boolean;
@@ -63,6 +65,8 @@ create or replace function landlord.end_step(
     p_schema name, p_version bigint, p_checksum text, p_phase text, p_run uuid, p_lease bigint) returns void
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off  -- a session keeps its plans while these tables grow
+    set plan_cache_mode = force_generic_plan
 as $$
 begin
     insert into landlord.schema_version (schema, version, checksum, phase, run)
