@@ -173,12 +173,12 @@ select count(*) from landlord.run_targets where run = $1 and wave <= $2 and stat
 		if r, err = oneRun(ctx, tx, `select `+runColumns+` from landlord.runs where id = $1 for update`, run); err != nil || r.State != RunRunning {
 			return err
 		}
+		var steps pgx.Batch
 		for _, sql := range []string{gone, blocked, blockedDown, reopened} {
-			if _, err := tx.Exec(ctx, sql, run); err != nil {
-				return err
-			}
+			steps.Queue(sql, run)
 		}
-		if _, err := tx.Exec(ctx, advance, run, last); err != nil {
+		steps.Queue(advance, run, last)
+		if err := tx.SendBatch(ctx, &steps).Close(); err != nil {
 			return err
 		}
 		if r, err = oneRun(ctx, tx, `select `+runColumns+` from landlord.runs where id = $1`, run); err != nil {
