@@ -81,10 +81,12 @@ func TestATableThatChangesItsClassIsSecuredAnew(t *testing.T) {
 				refuses(t, conn, pgerr.InsufficientPrivilege, "insert into late (tenant_id) values ("+lit(p.other)+")")
 			})
 
-			p.build(t, p.schema, p.owner(), "comment on table rate is 'landlord: reference'; grant insert on rate to "+ident(p.want.AppLogin))
+			p.build(t, p.schema, p.owner(), "comment on table rate is 'landlord: reference'; grant insert on rate to "+ident(p.want.AppLogin)+
+				"; create table fresh (id int); comment on table fresh is 'landlord: reference'; grant insert (id) on fresh to "+ident(p.want.AppLogin))
 			p.visit(t, p.tenant, func(conn *pgx.Conn) {
 				exec(t, conn, "select * from rate")
 				refuses(t, conn, pgerr.InsufficientPrivilege, "insert into rate values (1)")
+				refuses(t, conn, pgerr.InsufficientPrivilege, "insert into fresh (id) values (1)")
 			})
 			p.build(t, p.schema, p.owner(), "comment on table rate is null")
 			conn := p.app(t)

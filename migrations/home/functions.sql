@@ -104,6 +104,7 @@ declare
     v_type  text;
     v_exact boolean;
     v_child boolean;
+    v_alter text := 'owner to landlord_owner';
 begin
     select format_type(a.atttypid, a.atttypmod), coalesce(o.collisdeterministic, true)
       into v_type, v_exact
@@ -111,37 +112,43 @@ begin
      where a.attrelid = p_table and a.attname = 'tenant_id' and not a.attisdropped;
     select c.relispartition into v_child from pg_class c where c.oid = p_table;
 
-    execute format('alter table %s owner to landlord_owner', p_table);
-    execute format('revoke all on %s from public, %I, landlord_admin', p_table, p_app);
-    execute format('grant select, insert, update, delete on %s to landlord_admin', p_table);
-
-    if v_type is null and v_class is not null then
-        if not v_child then
-            execute format('grant select on %s to %I', p_table, p_app);
-        end if;
-        return;
-    elsif v_type is null and p_tenant is null then
-        return;  -- no class: stays closed, and the audit says so
-    elsif v_type is not null then
-        -- varchar(10) would cut two tenants to one, and a case-insensitive collation would take one for the other.
-        if not v_exact or v_type not in ('uuid', 'bigint', 'integer', 'text', 'character varying') then
-            raise exception 'tenant_id of % cannot tell all tenants apart: its type is %', p_table, v_type
-                using errcode = '0A000', hint = 'Make it uuid, bigint or text, with a deterministic collation.';
-        end if;
+    -- varchar(10) would cut two tenants to one, and a case-insensitive collation would take one for the other.
+    if not v_exact or v_type not in ('uuid', 'bigint', 'integer', 'text', 'character varying') then
+        raise exception 'tenant_id of % cannot tell all tenants apart: its type is %', p_table, v_type
+            using errcode = '0A000', hint = 'Make it uuid, bigint or text, with a deterministic collation.';
+    end if;
+    if v_type is not null then
         v_own := concat_ws(' and ', format('tenant_id = (select landlord.tenant()::%s)', v_type),
             case when p_tenant is not null then v_own end);
-        execute format('alter table %s alter column tenant_id set default landlord.tenant()::%s, '
-            'alter column tenant_id set not null', p_table, v_type);
+        v_alter := v_alter || format(', alter column tenant_id set default landlord.tenant()::%s, '
+            'alter column tenant_id set not null', v_type);
+    end if;
+    if v_type is not null or v_class is null and p_tenant is not null then
+        v_alter := v_alter || ', enable row level security, force row level security';
+    end if;
+    -- One ALTER TABLE: after each, PostgreSQL reads all that it knows of the table anew.
+    execute format('alter table %s %s', p_table, v_alter);
+    execute format('revoke all on %s from public, %I, landlord_admin', p_table, p_app);
+
+    if v_type is null and (v_class is not null or p_tenant is null) then
+        execute format('grant select, insert, update, delete on %s to landlord_admin', p_table);
+        if v_class is not null and not v_child then
+            execute format('grant select on %s to %I', p_table, p_app);
+        end if;
+        return;  -- without a class it stays closed to the application, and the audit says so
     end if;
 
-    execute format('alter table %s enable row level security, force row level security', p_table);
-    execute format('drop policy if exists landlord_allow on %s', p_table);
-    execute format('drop policy if exists landlord_fence on %s', p_table);
+    if exists (select from pg_policy p where p.polrelid = p_table) then
+        execute format('drop policy if exists landlord_allow on %s', p_table);
+        execute format('drop policy if exists landlord_fence on %s', p_table);
+    end if;
     execute format('create policy landlord_allow on %s as permissive for all to public using (%s) with check (%s)',
         p_table, v_own, v_own);
     execute format('create policy landlord_fence on %s as restrictive for all to public using (%s) with check (%s)',
         p_table, v_own, v_own);
-    if not v_child then  -- a partition is reached through its parent only
-        execute format('grant select, insert, update, delete on %s to %I', p_table, p_app);
+    if v_child then  -- a partition is reached through its parent only
+        execute format('grant select, insert, update, delete on %s to landlord_admin', p_table);
+    else
+        execute format('grant select, insert, update, delete on %s to landlord_admin, %I', p_table, p_app);
     end if;
 end $$;
