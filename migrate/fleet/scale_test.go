@@ -1,136 +1,62 @@
 package fleet_test
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"runtime"
+	"slices"
 	"testing"
-	"testing/fstest"
-	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sync/errgroup"
 
-	"github.com/landlord-go/landlord/internal/pgtest"
 	"github.com/landlord-go/landlord/internal/testhouse"
-	"github.com/landlord-go/landlord/migrate/fleet"
-	"github.com/landlord-go/landlord/placement"
-	"github.com/landlord-go/landlord/tenant"
 )
 
-// scale is how many schemas the comparison takes.
-func scale() int {
+// scale chooses between what a test does each time and what `make bench` asks for.
+func scale(each, full int) int {
 	if os.Getenv("LANDLORD_SCALE") == "full" {
-		return 1000
+		return full
 	}
-	return 50
+	return each
 }
 
 // The figures are printed, not judged: a test does not know what else its machine does.
-func TestOneNewFileOverManySchemasBesideNaiveGoose(t *testing.T) {
-	t.Parallel()
-	n := scale()
+func TestManySchemasBesideGoose(t *testing.T) {
+	total, rounds := scale(24, 1000), scale(1, 3)
 	h := testhouse.New(t, testhouse.Options{Clusters: []string{"a"}})
-	var g errgroup.Group
-	g.SetLimit(4)
-	for i := range n {
-		req := placement.Request{ID: h.NewID(t), Slug: tenant.Slug(fmt.Sprintf("t-%04d", i)), Model: placement.ModelSchema, Cluster: "a"}
-		g.Go(func() error {
-			_, err := h.Service.Add(t.Context(), req)
-			return err
-		})
-	}
-	require.NoError(t, g.Wait())
+	ways := []way{naiveGoose(t), rawString(t), landlordWay(t, h)}
+	var table table
 
-	rates := map[string]float64{}
-	measure := func(name string, fn func()) {
-		start := time.Now()
-		fn()
-		rates[name] = float64(n) / time.Since(start).Seconds()
-		t.Logf("%-28s %8.0f schemas/s", name, rates[name])
-	}
-	for _, workers := range []int{1, 4} {
-		name := fmt.Sprintf("landlord, %d workers", workers)
-		set := with(t, "00004_note.sql", addNote)
-		if workers == 4 {
-			set = with(t, "00004_note.sql", addNote, "00005_more.sql", "alter table customers add column more text;")
-		}
-		f := newFleet(t, h, set, func(c *fleet.Config) { c.Workers = workers })
-		measure(name, func() {
-			s, err := f.Up(t.Context(), fleet.Options{})
-			require.NoError(t, err)
-			require.Equal(t, n+1, s.Counts[placement.TargetVerified])
-		})
-		measure(name+", nothing to do", func() {
-			s, err := f.Up(t.Context(), fleet.Options{})
-			require.NoError(t, err)
-			require.Equal(t, n+1, s.UpToDate)
-		})
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	t.Logf("memory in use %d MB", m.HeapAlloc>>20)
-
-	dsn, schemas := plainSchemas(t, n)
-	fsys := fstest.MapFS{"00001_note.sql": {Data: []byte("-- +goose Up\n" + addNote)}}
-	measure("naive goose, 1 worker", func() {
-		for _, schema := range schemas {
-			naiveUp(t, dsn, schema, fsys)
-		}
-	})
-	conn, err := pgx.Connect(t.Context(), dsn)
-	require.NoError(t, err)
-	defer conn.Close(t.Context())
-	measure("raw string, 1 worker", func() {
-		for _, schema := range schemas {
-			text := "begin;set local lock_timeout=100;set local search_path=" + schema + ";" +
-				"alter table customers add column more text;insert into public.versions values ('" + schema + "', 5);commit"
-			_, err := conn.PgConn().Exec(t.Context(), text).ReadAll()
-			require.NoError(t, err)
-		}
-	})
-	one := rates["landlord, 1 workers"]
-	t.Logf("one worker: %.1f times naive goose, %.2f of the raw string", one/rates["naive goose, 1 worker"], one/rates["raw string, 1 worker"])
-}
-
-// plainSchemas makes a database with n schemas of the sample's shape, without landlord.
-func plainSchemas(t *testing.T, n int) (dsn string, schemas []string) {
-	t.Helper()
-	dsn = pgtest.NewDatabase(t)
-	conn, err := pgx.Connect(t.Context(), dsn)
-	require.NoError(t, err)
-	defer conn.Close(t.Context())
-	_, err = conn.Exec(t.Context(), "create table public.versions (schema name, version bigint, primary key (schema, version))")
-	require.NoError(t, err)
-	for i := range n {
-		schema := fmt.Sprintf("s_%04d", i)
-		schemas = append(schemas, schema)
-		text := "create schema " + schema + "; set search_path = " + schema + ";"
-		for _, m := range with(t).Migrations() {
-			for _, s := range m.Statements {
-				text += s + ";\n"
+	// Each round of the first race builds its share of the schemas, and all of them are there afterwards.
+	var schemas []string
+	crews := []int{1, 4}
+	batches := scale(1, 3)
+	share := total / len(crews) / batches
+	for _, workers := range crews {
+		add := func(int) {
+			for range share {
+				schemas = append(schemas, fmt.Sprintf("t_%05d", len(schemas)))
+			}
+			for _, w := range ways {
+				w.add(t, schemas[len(schemas)-share:])
 			}
 		}
-		_, err := conn.PgConn().Exec(t.Context(), text).ReadAll()
-		require.NoError(t, err)
+		took := race(ways, batches, add, func(w way, _ int) { w.up(t, schemas[len(schemas)-share:], 5, workers) })
+		table.add(t, rows("5 files from nothing", workers, share, ways, took))
 	}
-	return dsn, schemas
-}
-
-// naiveUp is what one does first: a connection and a provider for each schema.
-func naiveUp(t *testing.T, dsn, schema string, fsys fstest.MapFS) {
-	t.Helper()
-	cfg, err := pgx.ParseConfig(dsn)
-	require.NoError(t, err)
-	cfg.RuntimeParams["search_path"] = schema
-	db := stdlib.OpenDB(*cfg)
-	defer db.Close()
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, fsys, goose.WithDisableGlobalRegistry(true))
-	require.NoError(t, err)
-	_, err = provider.Up(context.WithoutCancel(t.Context()))
-	require.NoError(t, err)
+	version := 5
+	for _, workers := range crews {
+		first := version + 1
+		took := race(ways, rounds, nil, func(w way, round int) { w.up(t, schemas, first+round, workers) })
+		version += rounds
+		table.add(t, rows("1 new file", workers, len(schemas), ways, took))
+	}
+	for _, workers := range crews {
+		all := slices.DeleteFunc(slices.Clone(ways), func(w way) bool { return w.name == "raw string" }) // it never looks
+		took := race(all, scale(1, 2), nil, func(w way, _ int) { w.up(t, schemas, version, workers) })
+		table.add(t, rows("nothing to do", workers, len(schemas), all, took))
+	}
+	var server string
+	require.NoError(t, h.Super(t, "postgres").QueryRow(t.Context(), "show server_version").Scan(&server))
+	t.Logf("PostgreSQL %s, %d schemas\n| what | workers | way | schemas/s | landlord to it | of single rounds |\n|---|--:|---|--:|--:|---|\n%s",
+		server, len(schemas), table.String())
 }
