@@ -24,6 +24,7 @@ func TestManySchemasBesideGoose(t *testing.T) {
 	total, rounds := scale(24, 1000), scale(1, 3)
 	h := testhouse.New(t, testhouse.Options{Clusters: []string{"a"}})
 	ways := []way{naiveGoose(t), rawString(t), landlordWay(t, h)}
+	cpu := newClock(t, h.Server.DSN)
 	var table table
 
 	// Each round of the first race builds its share of the schemas, and all of them are there afterwards.
@@ -40,23 +41,23 @@ func TestManySchemasBesideGoose(t *testing.T) {
 				w.add(t, schemas[len(schemas)-share:])
 			}
 		}
-		took := race(ways, batches, add, func(w way, _ int) { w.up(t, schemas[len(schemas)-share:], 5, workers) })
+		took := race(cpu, ways, batches, add, func(w way, _ int) { w.up(t, schemas[len(schemas)-share:], 5, workers) })
 		table.add(t, rows("5 files from nothing", workers, share, ways, took))
 	}
 	version := 5
 	for _, workers := range crews {
 		first := version + 1
-		took := race(ways, rounds, nil, func(w way, round int) { w.up(t, schemas, first+round, workers) })
+		took := race(cpu, ways, rounds, nil, func(w way, round int) { w.up(t, schemas, first+round, workers) })
 		version += rounds
 		table.add(t, rows("1 new file", workers, len(schemas), ways, took))
 	}
 	for _, workers := range crews {
 		all := slices.DeleteFunc(slices.Clone(ways), func(w way) bool { return w.name == "raw string" }) // it never looks
-		took := race(all, scale(1, 2), nil, func(w way, _ int) { w.up(t, schemas, version, workers) })
+		took := race(cpu, all, scale(1, 2), nil, func(w way, _ int) { w.up(t, schemas, version, workers) })
 		table.add(t, rows("nothing to do", workers, len(schemas), all, took))
 	}
 	var server string
 	require.NoError(t, h.Super(t, "postgres").QueryRow(t.Context(), "show server_version").Scan(&server))
-	t.Logf("PostgreSQL %s, %d schemas\n| what | workers | way | schemas/s | landlord to it | of single rounds |\n|---|--:|---|--:|--:|---|\n%s",
+	t.Logf("PostgreSQL %s, %d schemas\n| what | workers | way | schemas/s | CPU ms each | times landlord | of single rounds | by CPU |\n|---|--:|---|--:|--:|--:|---|--:|\n%s",
 		server, len(schemas), table.String())
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -178,39 +177,37 @@ func rawText(set *migrate.Set, schema string, have int) string {
 }
 
 // race lets all ways do the same by turns, in an order drawn anew for each round, so that what disturbs the machine disturbs
-// all. before, if not nil, prepares a round. It returns how long each way took, by name and round.
-func race(ways []way, rounds int, before func(round int), run func(w way, round int)) map[string][]time.Duration {
-	took := make(map[string][]time.Duration)
+// all. before, if not nil, prepares a round. It returns what each way cost, by name and round.
+func race(c clock, ways []way, rounds int, before func(round int), run func(w way, round int)) map[string][]cost {
+	costs := make(map[string][]cost)
 	for round := range rounds {
 		if before != nil {
 			before(round)
 		}
 		for _, i := range rand.Perm(len(ways)) {
-			start := time.Now()
-			run(ways[i], round)
-			took[ways[i].name] = append(took[ways[i].name], time.Since(start))
+			costs[ways[i].name] = append(costs[ways[i].name], c.measure(func() { run(ways[i], round) }))
 		}
 	}
-	return took
+	return costs
 }
 
-// rows are a table's lines: schemas per second of each way by its median round, and landlord's ratio to each, as the median
-// and the range of the rounds' ratios.
-func rows(what string, workers, schemas int, ways []way, took map[string][]time.Duration) string {
+// rows are a table's lines: schemas per second and processor time for each, by each way's median round, and how many times
+// landlord's time and processor time a way took, as the median of the rounds' ratios, with their range.
+func rows(what string, workers, schemas int, ways []way, costs map[string][]cost) string {
 	var b strings.Builder
-	ours := took["landlord"]
+	ours := costs["landlord"]
 	for _, w := range ways {
-		rate := float64(schemas) / median(took[w.name]).Seconds()
-		fmt.Fprintf(&b, "| %s | %d | %s | %.0f |", what, workers, w.name, rate)
-		var ratios []float64
-		for i, d := range took[w.name] {
-			ratios = append(ratios, d.Seconds()/ours[i].Seconds())
+		var took, cpu, byTime, byCPU []float64
+		for i, c := range costs[w.name] {
+			t, p := c.ratio(ours[i])
+			took, cpu, byTime, byCPU = append(took, c.time.Seconds()), append(cpu, c.cpu.Seconds()), append(byTime, t), append(byCPU, p)
 		}
+		fmt.Fprintf(&b, "| %s | %d | %s | %.0f | %.2f |", what, workers, w.name, float64(schemas)/median(took), 1000*median(cpu)/float64(schemas))
 		if w.name == "landlord" {
-			b.WriteString(" | |\n")
+			b.WriteString(" | | |\n")
 			continue
 		}
-		fmt.Fprintf(&b, " **%.2f** | %.2f to %.2f |\n", median(ratios), slices.Min(ratios), slices.Max(ratios))
+		fmt.Fprintf(&b, " %s | %s to %s | %s |\n", times(median(byTime)), times(slices.Min(byTime)), times(slices.Max(byTime)), times(median(byCPU)))
 	}
 	return b.String()
 }
