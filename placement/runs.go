@@ -41,6 +41,7 @@ type Run struct {
 	ID        string // uuid, also in the version rows of homes
 	Number    int64  // what people call it
 	Files     string // digest of its migrations
+	Folder    string // where whoever began it has them; a hint, Files decides
 	Newest    int64  // the last one's version
 	State     RunState
 	Wave      int // targets of later waves wait
@@ -86,7 +87,7 @@ var (
 	ErrRunState = errors.New("the run does not allow it")
 )
 
-const runColumns = `id::text, number, files, newest, state, wave, waves, stop_after, canary, why, actor, started_at, ended_at, down,
+const runColumns = `id::text, number, files, folder, newest, state, wave, waves, stop_after, canary, why, actor, started_at, ended_at, down,
 soak, checked, case when wave < waves then wave_done_at + soak - clock_timestamp() end, coalesce(checker <> '' and check_until > clock_timestamp(), false)`
 
 // LastRun returns the run that began last, or [ErrNoRun].
@@ -130,8 +131,8 @@ func (c *Catalog) BeginRun(ctx context.Context, r Run, targets []RunTarget) (_ R
 	const unfinished = `
 select ` + runColumns + ` from landlord.runs where state in ('running', 'paused', 'halted') for update`
 	const insert = `
-insert into landlord.runs (files, newest, state, waves, stop_after, canary, why, actor, down, soak, checked)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+insert into landlord.runs (files, newest, state, waves, stop_after, canary, why, actor, down, soak, checked, folder)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 returning ` + runColumns
 	var out Run
 	err = c.ledger(ctx, "begin a run", func(ctx context.Context, tx pgx.Tx) error {
@@ -160,7 +161,7 @@ returning ` + runColumns
 			}
 		}
 		out, err = oneRun(ctx, tx, insert, r.Files, r.Newest, r.State, r.Waves, r.StopAfter, r.Canary, r.Why, c.cfg.Actor, r.Down,
-			r.Soak, r.Checked)
+			r.Soak, r.Checked, r.Folder)
 		if err != nil {
 			return err
 		}

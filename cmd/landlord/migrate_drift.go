@@ -53,7 +53,7 @@ Exit status: 0 nothing drifted, 4 some home has drifted or is ahead, 3 some home
 			return a.migrateDrift(cmd.Context(), dir, slugs)
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "`folder` of the migrations (default: that of the configuration)")
+	runDirFlag(cmd, &dir)
 	cmd.Flags().StringArrayVar(&slugs, "tenant", nil, "`slug` of a tenant whose home to look at; may be repeated (default: all homes)")
 	return cmd
 }
@@ -66,6 +66,10 @@ func (a *app) migrateDrift(ctx context.Context, dir string, names []string) erro
 			return usageError("%w", err)
 		}
 		slugs[i] = slug
+	}
+	dir, err := a.lastRunDir(ctx, dir)
+	if err != nil {
+		return err
 	}
 	folder, err := a.migrationsDir(dir)
 	if err != nil {

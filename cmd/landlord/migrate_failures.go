@@ -20,8 +20,15 @@ func nextStep(f fleet.Failure) string {
 	switch code := f.SQLState; {
 	case code == pgerr.Held:
 		return "when the move is over: " + retry
-	case code == pgerr.LockNotAvailable, code == pgerr.QueryCanceled, strings.HasPrefix(code, "40"):
-		return "when what held the tables is over: " + retry
+	case code == pgerr.LockNotAvailable:
+		return "somebody holds a table there: look for an old transaction in pg_stat_activity, end it, then: " + retry
+	case code == pgerr.QueryCanceled:
+		return "a statement took longer than it may: work in batches with phase=backfill, or let the file begin with " +
+			"set local statement_timeout = '10min'; then: landlord migrate up"
+	case strings.HasPrefix(code, "40"):
+		return "others kept getting in the way: when there is less to do there: " + retry
+	case code == pgerr.OutOfMemory:
+		return "the server ran out of memory or of locks: raise max_locks_per_transaction, or touch fewer tables in one file, then: " + retry
 	case strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57"), strings.HasPrefix(code, "53"):
 		return "when the server is there and has room: " + retry
 	case strings.HasPrefix(code, "22"), strings.HasPrefix(code, "23"):

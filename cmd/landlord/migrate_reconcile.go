@@ -23,7 +23,7 @@ No home is changed.`,
 			if args.dryRun {
 				return a.migratePlan(ctx, args)
 			}
-			return a.withFleet(ctx, args.dir, true, func(f *fleet.Fleet, _ *placement.Catalog) error {
+			return a.withLastRun(ctx, args.dir, func(f *fleet.Fleet, _ *placement.Catalog) error {
 				changed, s, err := f.Reconcile(ctx)
 				if err != nil {
 					return err
@@ -33,7 +33,7 @@ No home is changed.`,
 			})
 		},
 	}
-	dirFlag(cmd, &args.dir)
+	runDirFlag(cmd, &args.dir)
 	cmd.Flags().BoolVar(&args.dryRun, "dry-run", false, "only show what the homes have, as 'landlord migrate plan' does")
 	return cmd
 }

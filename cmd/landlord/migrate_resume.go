@@ -29,13 +29,13 @@ go on without it from now on by --health none. After a health check that failed,
 			case args.dryRun:
 				return a.lastRunOnly(cmd.Context())
 			}
-			return a.withFleet(cmd.Context(), args.dir, true, func(f *fleet.Fleet, _ *placement.Catalog) error {
+			return a.withLastRun(cmd.Context(), args.dir, func(f *fleet.Fleet, _ *placement.Catalog) error {
 				s, err := f.Resume(cmd.Context(), o)
 				return a.showRun(cmd.Context(), s, err)
 			})
 		},
 	}
-	dirFlag(cmd, &args.dir)
+	runDirFlag(cmd, &args.dir)
 	cmd.Flags().IntVar(&args.wave, "wave", 0, "pause after the wave of this `number`")
 	args.betweenFlags(cmd)
 	cmd.Flags().BoolVar(&args.dryRun, "dry-run", false, "only show the run that would be gone on with")

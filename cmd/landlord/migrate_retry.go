@@ -23,7 +23,7 @@ as 'landlord migrate status' shows it.`,
 			if dryRun {
 				return a.lastRunOnly(ctx)
 			}
-			return a.withFleet(ctx, dir, true, func(f *fleet.Fleet, catalog *placement.Catalog) error {
+			return a.withLastRun(ctx, dir, func(f *fleet.Fleet, catalog *placement.Catalog) error {
 				var home *placement.Home
 				if len(names) > 0 {
 					h, err := homeOf(ctx, catalog, names[0])
@@ -37,7 +37,7 @@ as 'landlord migrate status' shows it.`,
 			})
 		},
 	}
-	dirFlag(cmd, &dir)
+	runDirFlag(cmd, &dir)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show the last run, and what failed in it")
 	return cmd
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,10 +19,13 @@ import (
 // withFleet runs fn on the fleet of the catalog and the folder that --dir or the configuration names; without files, for a
 // command that migrates nothing.
 func (a *app) withFleet(ctx context.Context, dir string, files bool, fn func(*fleet.Fleet, *placement.Catalog) error) error {
-	set := &migrate.Set{}
+	set, folder := &migrate.Set{}, ""
 	if files {
-		folder, err := a.migrationsDir(dir)
+		found, err := a.migrationsDir(dir)
 		if err != nil {
+			return err
+		}
+		if folder, err = filepath.Abs(found); err != nil {
 			return err
 		}
 		if set, err = newTables(folder).load(); err != nil {
@@ -44,7 +48,7 @@ func (a *app) withFleet(ctx context.Context, dir string, files bool, fn func(*fl
 	defer catalog.Close()
 	defer a.openScreen()()
 	f, err := fleet.New(fleet.Config{
-		Catalog: catalog, Set: set, Logger: a.log, Progress: a.tellProgress, Drift: a.lookForDrift(catalog, set),
+		Catalog: catalog, Set: set, Folder: folder, Logger: a.log, Progress: a.tellProgress, Drift: a.lookForDrift(catalog, set),
 	})
 	if err != nil {
 		return err
@@ -173,6 +177,9 @@ func (v runView) write(w io.Writer) {
 				break
 			}
 			fmt.Fprintf(w, "  %s\n", home)
+		}
+		if f.Next != "" {
+			fmt.Fprintf(w, "  %s\n", f.Next)
 		}
 	}
 	for _, s := range v.Skips {

@@ -13,6 +13,7 @@ type runOutput struct {
 	Verified int
 	Failed   int
 	Pending  int
+	Leased   int
 	Skipped  int
 	Failures []struct {
 		SQLState string

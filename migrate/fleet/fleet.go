@@ -30,6 +30,8 @@ type Config struct {
 	Catalog *placement.Catalog
 	Set     *migrate.Set
 	Logger  *slog.Logger // nil: none
+	// Folder is where the files of Set are. It is kept with a run that begins, to find them again. Default: it does not say.
+	Folder string
 	// Workers is how many targets of one cluster are worked on at once by this process, each with a connection. Default: 4.
 	Workers int
 	// Limits of a statement, outside NO TRANSACTION files. Default: 100 ms for a lock, a minute for a statement.
@@ -195,7 +197,7 @@ func (f *Fleet) bring(ctx context.Context, to aim, o Options) (Status, error) {
 		return Status{}, err
 	}
 	if len(plan.Targets) == 0 {
-		return Status{UpToDate: plan.UpToDate}, nil
+		return f.close(ctx, to, plan, o.Health)
 	}
 	run, begun, err := f.begin(ctx, to, plan, placement.RunRunning, o)
 	if err != nil {
@@ -214,8 +216,8 @@ func (f *Fleet) begin(ctx context.Context, to aim, plan Plan, state placement.Ru
 		return placement.Run{}, false, err
 	}
 	run := placement.Run{
-		Files: f.files, Newest: f.newest(), State: state, Waves: plan.Waves, StopAfter: o.StopAfter, Canary: plan.Canary,
-		Contracted: f.gate.Contracted, Between: placement.Between{Soak: max(o.Soak, 0), Checked: o.Health != nil},
+		Files: f.files, Folder: f.cfg.Folder, Newest: f.newest(), State: state, Waves: plan.Waves, StopAfter: o.StopAfter,
+		Canary: plan.Canary, Contracted: f.gate.Contracted, Between: placement.Between{Soak: max(o.Soak, 0), Checked: o.Health != nil},
 	}
 	if to.down {
 		run.Down, run.Newest = true, to.version
@@ -295,8 +297,8 @@ func (f *Fleet) retry(ctx context.Context, home *placement.Home) (Status, error)
 func (f *Fleet) last(ctx context.Context) (placement.Run, error) {
 	run, err := f.cfg.Catalog.LastRun(ctx)
 	if err == nil && run.Files != f.files && !run.Over() {
-		err = fmt.Errorf("%w: the files are not those with which run %d began: put them back, or begin a run of these with "+
-			"landlord migrate up", placement.ErrRunState, run.Number)
+		err = fmt.Errorf("%w: the files are not those with which run %d began%s: put them back, or begin a run of these with "+
+			"landlord migrate up", placement.ErrRunState, run.Number, origin(run))
 	}
 	return run, err
 }

@@ -7,6 +7,7 @@ create table landlord.runs (
     id         uuid        primary key default gen_random_uuid(), -- stands in the version rows of homes
     number     bigint      generated always as identity unique,   -- what people call it
     files      text        not null,                              -- digest of the migrations' versions and checksums
+    folder     text        not null default '',                   -- where whoever began it has them; a hint, files decides
     newest     bigint      not null,                              -- version of the last of them
     state      text        not null default 'running' check (state in ('running', 'paused', 'halted', 'failed', 'done', 'abandoned')),
     wave       integer     not null default 1 check (wave > 0),   -- targets of later waves are not claimed yet
