@@ -85,6 +85,7 @@ func TestAMigrationThatIsKilledAgainAndAgainEndsWithEveryVersionOnce(t *testing.
 	require.Error(t, cmd.Wait())
 	require.Equal(t, 130, cmd.ProcessState.ExitCode())
 	require.Contains(t, stderr.String(), "landlord migrate resume")
+	require.Zero(t, s.status(t).Leased, "what was in hand is finished, and the rest given back")
 
 	var out runOutput
 	require.NoError(t, json.Unmarshal([]byte(s.must(t, "migrate", "resume", "--json")), &out))

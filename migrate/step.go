@@ -324,6 +324,9 @@ func Judge(err error) Verdict {
 		return Held
 	case busy, pgerr.Is(err, pgerr.LockNotAvailable, pgerr.DeadlockDetected, pgerr.SerializationFailure, pgerr.QueryCanceled):
 		return Again
+	case pgerr.Is(err, pgerr.OutOfMemory): // mostly the table of locks, which all on the server share
+		return Again
+	// A full disk is final: each attempt would fill it again, for all who live there.
 	case pgerr.Is(err, "08", pgerr.TooManyConnections, pgerr.AdminShutdown, pgerr.CrashShutdown, pgerr.CannotConnectNow):
 		return Unreachable
 	case code == "" && isNetwork(err), errors.Is(err, ErrStrained):

@@ -156,9 +156,9 @@ func TestAStepWaitsForNobodyLong(t *testing.T) {
 func TestJudgeTellsWhatIsWorthTryingAgain(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]migrate.Verdict{
-		"55P03": migrate.Again, "40P01": migrate.Again, "40001": migrate.Again, "57014": migrate.Again,
+		"55P03": migrate.Again, "40P01": migrate.Again, "40001": migrate.Again, "57014": migrate.Again, "53200": migrate.Again,
 		"08006": migrate.Unreachable, "57P01": migrate.Unreachable, "57P03": migrate.Unreachable, "53300": migrate.Unreachable,
-		"LL009": migrate.Held, "23505": migrate.Final, "22P02": migrate.Final, "42P01": migrate.Final, "LL006": migrate.Final, "XX000": migrate.Final,
+		"LL009": migrate.Held, "53100": migrate.Final, "23505": migrate.Final, "22P02": migrate.Final, "42P01": migrate.Final, "LL006": migrate.Final, "XX000": migrate.Final,
 	} {
 		require.Equal(t, want, migrate.Judge(&pgconn.PgError{Code: code}), code)
 	}
