@@ -20,7 +20,7 @@ build: ## build bin/landlord
 	go build -o bin/ ./cmd/landlord
 
 .PHONY: demo
-demo: build postgres ## start two local servers, place tenants in all three models, show that none can cross
+demo: build postgres ## start two local servers, place tenants in all three models, migrate them under traffic, show that none can cross
 	bin/landlord demo
 
 .PHONY: test

@@ -110,6 +110,7 @@ func TestDemoEndsWellAndLeavesNothing(t *testing.T) {
 			Model   string
 			Crossed bool
 		}
+		Migration struct{ Homes, Migrated, Calls, Failed int }
 	}
 	require.NoError(t, json.Unmarshal(out, &result))
 	models := map[string]bool{}
@@ -118,6 +119,10 @@ func TestDemoEndsWellAndLeavesNothing(t *testing.T) {
 		require.Positive(t, tr.Transactions)
 	}
 	require.Len(t, models, 3)
+	require.Equal(t, 7, result.Migration.Homes, "two shared ones, three schemas, two databases")
+	require.Equal(t, 7, result.Migration.Migrated)
+	require.Positive(t, result.Migration.Calls)
+	require.Zero(t, result.Migration.Failed)
 	require.GreaterOrEqual(t, len(result.Attempts), 15)
 	for _, a := range result.Attempts {
 		require.False(t, a.Crossed)

@@ -42,6 +42,7 @@ var demoTenants = []struct {
 // demoResult is what the demo shows.
 type demoResult struct {
 	Traffic   []demoTraffic `json:"traffic"`
+	Migration demoMigration `json:"migration"`
 	Suspended string        `json:"suspended"` // what a suspended tenant's call got
 	Attempts  []demoAttempt `json:"attempts"`
 	Seconds   float64       `json:"seconds"`
@@ -53,8 +54,8 @@ func newDemoCmd(a *app) *cobra.Command {
 		Use:   "demo",
 		Short: "Show the whole on two local servers, in under a minute",
 		Long: `Start two local servers, make a catalog and tenants in all three models, let the same application code
-work for all of them, and try to cross from one tenant to another in every model, beside the same thing done
-at home. Nothing stays behind, unless --keep: then everything is where 'landlord dev up' would have put it, and
+work for all of them, migrate all their homes while it works, and try to cross from one tenant to another in
+every model, beside the same thing done at home. Nothing stays behind, unless --keep: then everything is where 'landlord dev up' would have put it, and
 'landlord dev down --purge' takes it away.`,
 		Example: "  landlord demo\n  landlord demo --keep && landlord tenant list",
 		Args:    cobra.NoArgs,
@@ -126,6 +127,9 @@ func (a *app) demo(ctx context.Context, d devEnv) error {
 	if result.Traffic, err = demoRun(ctx, r, tenants, demoLength); err != nil {
 		return err
 	}
+	if result.Migration, err = a.demoMigrate(ctx, r, tenants, h.config.Migrations); err != nil {
+		return err
+	}
 	if result.Suspended, err = demoSuspend(ctx, h, r, tenants[0]); err != nil {
 		return err
 	}
@@ -136,8 +140,8 @@ func (a *app) demo(ctx context.Context, d devEnv) error {
 	if err := a.show(result, result.write); err != nil {
 		return err
 	}
-	if result.crossed() {
-		return errors.New("an attempt did not end as it must: see above")
+	if result.crossed() || result.Migration.Failed > 0 {
+		return errors.New("something did not end as it must: see above")
 	}
 	return nil
 }
@@ -222,6 +226,7 @@ func (d demoResult) write(w io.Writer) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%.1f ms\t%d\t%d\t%.2f ms\t%.2f ms\n",
 			t.Tenant, t.Model, t.Home, t.FirstMS, t.Transactions, t.Reads, t.MedianMS, t.P99MS)
 	}
+	d.Migration.write(w)
 	fmt.Fprintf(w, "\nA suspended tenant's next call, from a router that has not heard of it:\n  %s\n\n", d.Suspended)
 	fmt.Fprintln(w, "MODEL\tATTEMPT\tAT HOME\tACROSS\t")
 	for _, t := range d.Attempts {
