@@ -217,7 +217,9 @@ select wave, cluster, state, count(*), count(*) filter (where off), coalesce(max
 }
 
 const targetColumns = `
-select cluster, database, place, scope, coalesce(tenant, ''), wave, state, lease, sqlstate, error, reason from landlord.run_targets `
+select cluster, database, place, scope, coalesce(tenant, ''), wave, state, lease, sqlstate, error, reason,
+       coalesce((select n.slug from landlord.tenants n where n.id = t.tenant), '')
+  from landlord.run_targets t `
 
 // RunTargets returns the targets of a run, by home.
 func (c *Catalog) RunTargets(ctx context.Context, run string) ([]RunTarget, error) {
@@ -239,7 +241,7 @@ func (c *Catalog) runTargets(ctx context.Context, act, query, run string) (targe
 		}
 		targets, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t RunTarget, err error) {
 			err = row.Scan(&t.Home.Cluster, &t.Home.Database, &t.Home.Schema, &t.Scope, &t.Tenant, &t.Wave, &t.State, &t.Lease,
-				&t.SQLState, &t.Error, &t.Reason)
+				&t.SQLState, &t.Error, &t.Reason, &t.Slug)
 			return t, err
 		})
 		return err

@@ -72,6 +72,7 @@ type RunTarget struct {
 	Home   Home // its Schema is the place in landlord.schema_version
 	Scope  string
 	Tenant string // whose home it is; empty: nobody's alone
+	Slug   string // the tenant's, where it is read from the ledger
 	Wave   int
 
 	State    TargetState

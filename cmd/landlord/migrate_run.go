@@ -106,7 +106,8 @@ type failureView struct {
 	Error    string   `json:"error"`
 	Count    int      `json:"count"`
 	Homes    []string `json:"homes"`
-	Next     string   `json:"next"` // what leads on
+	Next     string   `json:"next"`    // what leads on
+	Tenants  []string `json:"tenants"` // whose homes these are; empty: nobody's alone
 }
 
 type skipView struct {
@@ -134,7 +135,7 @@ func viewRun(s fleet.Status) runView {
 		v.Waves = append(v.Waves, view)
 	}
 	for _, f := range s.Failures {
-		view := failureView{SQLState: f.SQLState, Error: oneLine(f.Error), Count: f.Count, Next: nextStep(f)}
+		view := failureView{SQLState: f.SQLState, Error: oneLine(f.Error), Count: f.Count, Tenants: f.Tenants, Next: nextStep(f)}
 		for _, h := range f.Homes {
 			view.Homes = append(view.Homes, h.String())
 		}
@@ -176,7 +177,7 @@ func (v runView) write(w io.Writer) {
 				fmt.Fprintf(w, "  and %d more: landlord migrate status --failures names them\n", len(f.Homes)-most)
 				break
 			}
-			fmt.Fprintf(w, "  %s\n", home)
+			fmt.Fprintf(w, "  %s\t%s\n", home, f.Tenants[i])
 		}
 		if f.Next != "" {
 			fmt.Fprintf(w, "  %s\n", f.Next)

@@ -19,6 +19,7 @@ type runOutput struct {
 		SQLState string
 		Count    int
 		Homes    []string
+		Tenants  []string
 	}
 	Skips []struct{ Home, Reason string }
 }
@@ -66,6 +67,7 @@ func TestMigrateUpReachesEveryHomeAndOneThatFailsStandsAlone(t *testing.T) {
 	require.Equal(t, 1, out.Failed)
 	require.Equal(t, "23505", out.Failures[0].SQLState)
 	require.Equal(t, []string{s.tenant("t-schema").Home}, out.Failures[0].Homes)
+	require.Equal(t, []string{"t-schema"}, out.Failures[0].Tenants)
 	require.NotContains(t, r.stdout+r.stderr, "twin", "rows do not show in errors")
 	require.Equal(t, 3, s.columns("fine", all...))
 	require.Zero(t, s.columns("fine", "t-schema"))

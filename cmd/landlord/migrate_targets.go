@@ -31,21 +31,13 @@ func viewStatus(ctx context.Context, f *fleet.Fleet, catalog *placement.Catalog,
 	if err != nil {
 		return v, err
 	}
-	tenants, err := catalog.Tenants(ctx, placement.Filter{})
-	if err != nil {
-		return v, err
-	}
-	slugs := make(map[string]string, len(tenants))
-	for _, t := range tenants {
-		slugs[t.ID.String()] = string(t.Slug)
-	}
 	versions, err := f.Versions(ctx, s.Run, targets)
 	if err != nil {
 		return v, err
 	}
 	for _, t := range targets {
 		view := targetView{
-			Home: t.Home.String(), Tenant: slugs[t.Tenant], Scope: t.Scope, Wave: t.Wave, State: string(t.State),
+			Home: t.Home.String(), Tenant: t.Slug, Scope: t.Scope, Wave: t.Wave, State: string(t.State),
 			Error: oneLine(t.Error), Reason: t.Reason,
 		}
 		if version, known := versions[t.Home]; known {

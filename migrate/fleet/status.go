@@ -67,6 +67,7 @@ type Failure struct {
 	Error    string // of one of them
 	Count    int
 	Homes    []placement.Home // of all of them
+	Tenants  []string         // whose homes these are, by slug; empty: nobody's alone
 }
 
 // Whole reports that every home has all, but those that somebody took out.
@@ -137,6 +138,7 @@ func (f *Fleet) statusOf(ctx context.Context, id string) (Status, error) {
 			}
 			groups[key].Count++
 			groups[key].Homes = append(groups[key].Homes, t.Home)
+			groups[key].Tenants = append(groups[key].Tenants, t.Slug)
 		case placement.TargetPending, placement.TargetLeased, placement.TargetVerified:
 		}
 	}
