@@ -123,6 +123,10 @@ func oneRun(ctx context.Context, q querier, query string, args ...any) (Run, err
 	return r, err
 }
 
+// lockRuns lets one at a time make a run unfinished: two that begin at once would both find none. Lock order: this key, then a row
+// of runs. A lock on the table would be waited for by who holds a row already, and updates it.
+const lockRuns = `select pg_advisory_xact_lock(hashtextextended('landlord runs', 0))`
+
 // BeginRun records a run with its targets. One whose state is failed stands there as failed from the start, for its error and
 // through no fault of the files; all others are pending. An unfinished run of other files, or one that brings homes elsewhere, on
 // which nobody is at work, is abandoned for it. Otherwise, where there is an unfinished run, that one is returned, and begun is
@@ -138,8 +142,7 @@ returning ` + runColumns
 	var out Run
 	err = c.ledger(ctx, "begin a run", func(ctx context.Context, tx pgx.Tx) error {
 		begun = false
-		// Two that begin at once would both find none.
-		if _, err := tx.Exec(ctx, `lock table landlord.runs in share row exclusive mode`); err != nil {
+		if _, err := tx.Exec(ctx, lockRuns); err != nil {
 			return err
 		}
 		if err := holdGate(ctx, tx, r.Contracted); err != nil {
@@ -172,12 +175,14 @@ returning ` + runColumns
 	return out, begun, err
 }
 
-// abandon ends an unfinished run that nobody works on.
+// abandon ends an unfinished run that nobody works on. Of one that runs, targets that were put off a moment ago say that somebody
+// waits to try them again.
 func abandon(ctx context.Context, tx pgx.Tx, r Run) error {
 	const update = `
 update landlord.runs set state = 'abandoned', ended_at = now(), why = 'another run took its place'
-where id = $1 and not exists (select from landlord.run_targets where run = $1 and state = 'leased' and leased_until > now())`
-	tag, err := tx.Exec(ctx, update, r.ID)
+where id = $1 and not exists (select from landlord.run_targets where run = $1
+  and (state = 'leased' and leased_until > now() or $2 and state = 'pending' and not_before > now() - interval '10 seconds'))`
+	tag, err := tx.Exec(ctx, update, r.ID, r.State == RunRunning)
 	if err == nil && tag.RowsAffected() == 0 {
 		err = fmt.Errorf("%w: run %d is at work on something else: let it end, or landlord migrate pause and try again when "+
 			"what is in flight is done", ErrRunState, r.Number)
@@ -220,6 +225,9 @@ func (c *Catalog) SetRunState(ctx context.Context, run string, to RunState, why 
 update landlord.runs set state = $2, why = $3, stop_after = $4, ended_at = null
 where id = $1 and state = any($5) returning ` + runColumns
 	err = c.ledger(ctx, fmt.Sprintf("set the run %s", to), func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockRuns); err != nil {
+			return err
+		}
 		r, err = oneRun(ctx, tx, update, run, to, why, stopAfter, from)
 		if errors.Is(err, ErrNoRun) {
 			if r, err = oneRun(ctx, tx, `select `+runColumns+` from landlord.runs where id = $1`, run); err == nil {

@@ -126,9 +126,11 @@ func TestReadersBehindAWaitingMigrationStallNoLongerThanItsLockTimeout(t *testin
 func TestASecondRunOfOtherFilesIsRefusedWhileTheFirstIsAtWork(t *testing.T) {
 	t.Parallel()
 	h, all := street(t, 2, "a")
-	first := newFleet(t, h, with(t, "00004_note.sql", addNote), func(c *fleet.Config) { c.Folder = "/srv/app/migrations" })
+	first := newFleet(t, h, with(t, "00004_note.sql", addNote), func(c *fleet.Config) {
+		c.Folder, c.Retry = "/srv/app/migrations", 100*time.Millisecond
+	})
 	second := newFleet(t, h, with(t, "00004_note.sql", addNote, "00005_more.sql", "alter table customers add column more text;"))
-	release := hold(t, h, all[3].Home)
+	release := hold(t, h, all[3].Home) // it is worked on, and put off, and worked on
 	var g errgroup.Group
 	g.Go(func() error {
 		s, err := first.Up(t.Context(), fleet.Options{})
@@ -138,10 +140,13 @@ func TestASecondRunOfOtherFilesIsRefusedWhileTheFirstIsAtWork(t *testing.T) {
 		return err
 	})
 	verified(t, first, 3)
-	_, err := second.Up(t.Context(), fleet.Options{})
-	require.ErrorIs(t, err, placement.ErrRunState)
-	require.ErrorContains(t, err, "landlord migrate pause")
-	_, err = second.Resume(t.Context(), fleet.Options{})
+	for range 10 {
+		_, err := second.Up(t.Context(), fleet.Options{})
+		require.ErrorIs(t, err, placement.ErrRunState)
+		require.ErrorContains(t, err, "landlord migrate pause")
+		time.Sleep(50 * time.Millisecond)
+	}
+	_, err := second.Resume(t.Context(), fleet.Options{})
 	require.ErrorContains(t, err, "in /srv/app/migrations")
 	for _, p := range all {
 		require.False(t, has(t, h, p.Home, "more"))
