@@ -69,9 +69,6 @@ func (c *Catalog) GateWaits(ctx context.Context, to Gate) (w GateWaits, err erro
 	return w, err
 }
 
-// lookTimeout bounds the look at the homes under the placement lock, for which everybody waits who places or moves a tenant.
-const lookTimeout = 15 * time.Second
-
 // OpenGate lets contract files run up to to.Contracted, and refuses from then on what is written for an older version than
 // to.Needs, if nothing keeps it from doing so. The caller has seen that every home has all files in front of those; from is
 // where the gate stood then, and seen the log's end before he looked. If homes have come or moved since, look looks at them again,
@@ -85,9 +82,14 @@ func (c *Catalog) OpenGate(ctx context.Context, from, to Gate, seen int64, look 
 		w = GateWaits{}
 		moved, err := homesMoved(ctx, tx, seen)
 		if err == nil && moved {
-			looking, cancel := context.WithTimeout(ctx, lookTimeout)
+			most := max(c.cfg.Retry, c.cfg.Timeout) / 2 // others wait for the lock no longer than twice that
+			looking, cancel := context.WithTimeout(ctx, most)
 			defer cancel()
 			w.For, err = look(looking)
+			if looking.Err() != nil && ctx.Err() == nil {
+				w.For, err = []string{fmt.Sprintf("another look at the homes, since some came or moved during the last one: it took longer "+
+					"than %s, for which nobody could be placed: landlord migrate up looks again", most)}, nil
+			}
 		}
 		if err != nil || len(w.For) > 0 {
 			return err

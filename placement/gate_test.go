@@ -171,6 +171,25 @@ func TestGateWantsAnotherLookWhenHomesCameOrMovedDuringTheLast(t *testing.T) {
 	require.Empty(t, w.For)
 }
 
+func TestALookThatTakesLongKeepsNobodyFromBeingPlaced(t *testing.T) {
+	t.Parallel()
+	c := open(t, placement.Config{DSN: catalogDSN(t), Actor: "tester", Retry: 4 * time.Second})
+	addClusters(t, c, aCluster("a"))
+	acme := place(t, c, placement.Request{Slug: "acme", Model: placement.ModelSchema})
+	require.NoError(t, c.Activate(t.Context(), acme.Tenant, 0))
+	w, err := c.OpenGate(t.Context(), placement.Gate{}, to, 0, func(ctx context.Context) ([]string, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	require.NoError(t, err)
+	require.Len(t, w.For, 1)
+	require.Contains(t, w.For[0], "took longer than 2s")
+	place(t, c, placement.Request{Slug: "next"})
+	now, err := c.Gate(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, now)
+}
+
 func TestGateOpensOnceForAllWhoTryAndNobodyBeginsMeanwhile(t *testing.T) {
 	t.Parallel()
 	dsn := catalogDSN(t)
