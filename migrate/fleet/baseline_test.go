@@ -199,3 +199,23 @@ func TestAHomeWhoseTablesTheOperatorMayNotGiveAwaySaysWhatToGrant(t *testing.T) 
 	require.Regexp(t, `grant \S+ to \S+`, err.Error())
 	require.Empty(t, versions(t, h, home))
 }
+
+func TestSettingUpADatabaseThatGooseHasMadeRunsNothing(t *testing.T) {
+	t.Parallel()
+	h := testhouse.New(t, testhouse.Options{Clusters: []string{"a"}})
+	c, err := h.Catalog.Cluster(t.Context(), "a")
+	require.NoError(t, err)
+	home := placement.Home{Cluster: "a", Database: c.SharedDatabase, Schema: placement.SharedSchema}
+	goosed(t, h, sample(t), 2, "", home)
+	for range 2 {
+		_, err = h.Service.SetUp(t.Context(), c)
+		require.ErrorIs(t, err, migrate.ErrGoose)
+		require.ErrorContains(t, err, "run landlord migrate baseline")
+		require.Empty(t, versions(t, h, home))
+	}
+	require.Equal(t, migrate.Taken, takeOver(t, newFleet(t, h, with(t)), fleet.BaselineOptions{})[home].State)
+	changed, err := h.Service.SetUp(t.Context(), c)
+	require.NoError(t, err)
+	require.Equal(t, []string{"cluster a: applied 1 migrations in " + c.SharedDatabase}, changed)
+	require.Equal(t, []int64{1, 2, 3}, versions(t, h, home))
+}

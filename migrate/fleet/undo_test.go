@@ -275,3 +275,25 @@ func TestMigrationsInGoRunInTheWholeFleetAndATenantAddedMeanwhileIsUndoneToo(t *
 		require.Equal(t, []int64{1, 2, 3}, versions(t, h, p.Home))
 	}
 }
+
+func TestARunUpTakesThePlaceOfARunDownThatIsPaused(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 2, "a")
+	f := newFleet(t, h, noted(t))
+	up(t, f)
+	s, err := f.Down(t.Context(), 4, fleet.Options{First: []string{string(all[2].Slug)}, StopAfter: 1})
+	require.NoError(t, err)
+	require.Equal(t, placement.RunPaused, s.Run.State)
+	_, err = f.Down(t.Context(), 4, fleet.Options{})
+	require.ErrorIs(t, err, placement.ErrRunState, "the same run is resumed, not begun again")
+	up(t, f)
+	for _, p := range all {
+		require.Equal(t, []int64{1, 2, 3, 4, 5}, versions(t, h, p.Home))
+	}
+	run, err := h.Catalog.LastRun(t.Context())
+	require.NoError(t, err)
+	require.False(t, run.Down)
+	abandoned, err := h.Catalog.RunByID(t.Context(), s.Run.ID)
+	require.NoError(t, err)
+	require.Equal(t, placement.RunAbandoned, abandoned.State)
+}
