@@ -36,7 +36,7 @@ select md5(i::text)::uuid, 'schema', 'a', '%[2]s', 't_' || i, 1 from generate_se
 }
 
 // However many homes there are, a run holds little of them, and a look at them that finds nothing to do is one query.
-func TestTheClientsMemoryIsBoundedOverManyHomes(t *testing.T) {
+func TestTheClientsMemoryIsBoundedOverManyHomes(t *testing.T) { //nolint:paralleltest // it measures this process
 	n := scale(200, 10_000)
 	h := testhouse.New(t, testhouse.Options{Clusters: []string{"a"}})
 	bareHomes(t, h, n)

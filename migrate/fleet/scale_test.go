@@ -20,7 +20,7 @@ func scale(each, full int) int {
 }
 
 // The figures are printed, not judged: a test does not know what else its machine does.
-func TestManySchemasBesideGoose(t *testing.T) {
+func TestManySchemasBesideGoose(t *testing.T) { //nolint:paralleltest // it measures the whole server
 	total, rounds := scale(24, 1000), scale(1, 3)
 	h := testhouse.New(t, testhouse.Options{Clusters: []string{"a"}})
 	ways := []way{naiveGoose(t), rawString(t), landlordWay(t, h)}

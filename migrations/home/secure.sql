@@ -1,6 +1,6 @@
 -- What is done in the transaction of every migration: nothing that it made is open, and nothing that was closed stays open.
 -- The search for what there is to do is paid for by every migration of every home. It looks objects up by their oids and
--- indexes alone, in subqueries that are not joins, since a join may read the catalog of all schemas. A session keeps its
+-- indexes alone, each in a subquery of its own, since a join may read the catalog of all schemas. A session keeps its
 -- plans while schemas are added by the thousand: that a table is small enough to be read whole is not to be relied on.
 
 drop function if exists landlord.is_secured(oid, name, text);
@@ -111,6 +111,7 @@ declare
     v_app    name;
     v_login  oid;
     v_since  int;
+    v_recent constant int := -10000000;
     v_tables   regclass[];
     v_others   regclass[];
     v_routines regprocedure[];
@@ -120,13 +121,14 @@ begin
     if v_schema is null then
         raise exception 'schema % does not exist', quote_ident(p_schema) using errcode = '3F000';
     end if;
-    -- age(xmin) tells how many transactions ago a row was written: 0 or less is this one, with its savepoints. v_since is
-    -- the transaction that recorded the last version here, or this one.
+    -- age(xmin) tells how many transactions ago a row was written: 0 is this one, and its savepoints are a little less. Far
+    -- less is a row so old that the count has begun anew, which it does after two billion. v_since is the transaction that
+    -- recorded the last version here, or this one.
     select i.app_login, quote_ident(i.app_login)::regrole,
            (select age(v.xmin) from landlord.schema_version v where v.schema = p_schema order by v.version desc limit 1)
       into v_app, v_login, v_since
       from landlord.identity i where i.one;
-    v_since := case when v_since < 0 then 2147483647 else greatest(v_since, 1) end;  -- ages begin anew after two billion
+    v_since := case when v_since < 0 then 2147483647 else greatest(v_since, 1) end;
 
     -- Privileges are read from the lists themselves, since has_table_privilege loads what there is of each relation. Whoever
     -- the application's login is a member of does not count: it could not be taken away here.
@@ -147,21 +149,23 @@ begin
                                 end
                             -- A tenant_id that this transaction has added or changed wants its default and its policies, and
                             -- policies that it has made or changed do not count.
-                            when 'policies' then age(a.xmin) <= 0 or not c.relrowsecurity or not c.relforcerowsecurity
+                            when 'policies' then age(a.xmin) between v_recent and 0
+                                  or not c.relrowsecurity or not c.relforcerowsecurity
                                   or exists (select from aclexplode(c.relacl) x where x.grantee in (v_login, 0)
                                                 and x.privilege_type not in ('SELECT', 'INSERT', 'UPDATE', 'DELETE'))
                                   or (select count(*) from pg_policy p
                                        where p.polrelid = c.oid
                                          and p.polname = case when p.polpermissive then 'landlord_allow' else 'landlord_fence' end
-                                         and p.polcmd = '*' and p.polroles = '{0}' and age(p.xmin) > 0) <> 2
+                                         and p.polcmd = '*' and p.polroles = '{0}' and age(p.xmin) not between v_recent and 0) <> 2
                             when 'select' then (select coalesce(bool_or(x.privilege_type <> 'SELECT'), not c.relispartition)
                                                   from aclexplode(c.relacl) x where x.grantee in (v_login, 0))
                             else exists (select from aclexplode(c.relacl) x where x.grantee in (v_login, 0))
                             end then 'table'
                         -- Only a table that has triggers can have foreign keys.
                         when c.relhastriggers and exists (select from pg_constraint f
-                                where f.conrelid = c.oid and f.contype = 'f' and age(f.xmin) < v_since)
-                            or exists (select from pg_inherits i where i.inhrelid = c.oid and age(i.xmin) < v_since)
+                                where f.conrelid = c.oid and f.contype = 'f' and age(f.xmin) between v_recent and v_since - 1)
+                            or exists (select from pg_inherits i
+                                where i.inhrelid = c.oid and age(i.xmin) between v_recent and v_since - 1)
                             then 'links'
                         end
                     when c.relkind in ('v', 'm', 'f', 'S') and c.relowner <> v_owner then 'relation'
@@ -180,8 +184,8 @@ begin
             when 'pg_proc'::regclass then (
                 select 'routine' from pg_proc p
                  where p.oid = d.objid
-                   and (p.proowner <> v_owner or p.prosecdef
-                        and exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x where x.grantee in (v_login, 0))))
+                   and (p.proowner <> v_owner or p.prosecdef and exists (select
+                          from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x where x.grantee in (v_login, 0))))
             end as lacks
           from pg_depend d
          where d.refclassid = 'pg_namespace'::regclass and d.refobjid = v_schema
