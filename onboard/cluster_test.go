@@ -2,6 +2,7 @@ package onboard_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -51,7 +52,7 @@ func TestSetUpIsIdempotentAndSaysWhatItDid(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{
 		"cluster c: created shared database " + c.SharedDatabase + " in mode sealed: it was asked for",
-		"cluster c: installed home objects version 2 in " + c.SharedDatabase,
+		fmt.Sprintf("cluster c: installed home objects version %d in %s", isolation.Version, c.SharedDatabase),
 		"cluster c: applied 3 migrations in " + c.SharedDatabase,
 	}, changed)
 	for range 2 {
