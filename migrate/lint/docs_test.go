@@ -11,7 +11,7 @@ import (
 	"github.com/landlord-go/landlord/migrate/lint"
 )
 
-// table is the rules as docs/migrations.md shows them.
+// table is the rules as docs/lint.md shows them.
 func table() string {
 	cell := strings.NewReplacer("\n", "<br>", "|", `\|`)
 	var b strings.Builder
@@ -30,7 +30,7 @@ func table() string {
 // LANDLORD_UPDATE=docs writes the table anew.
 func TestTheDocumentationListsEveryRule(t *testing.T) {
 	t.Parallel()
-	const file, begin, end = "../../docs/migrations.md", "<!-- rules -->\n", "<!-- /rules -->\n"
+	const file, begin, end = "../../docs/lint.md", "<!-- rules -->\n", "<!-- /rules -->\n"
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
 	before, rest, ok := strings.Cut(string(text), begin)
