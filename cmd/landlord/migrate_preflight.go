@@ -65,6 +65,11 @@ func (a *app) preflight(ctx context.Context, f *fleet.Fleet, catalog *placement.
 			pending[file] = true
 		}
 	}
+	if plan.Gate != nil && !args.expandOnly {
+		for _, file := range plan.Gate.Files {
+			pending[file] = true
+		}
+	}
 	p.targets, p.workers = len(plan.Targets), f.Workers()
 	if len(pending) == 0 {
 		return p, nil
