@@ -9,7 +9,7 @@ LINT         := bin/golangci-lint-$(LINT_VERSION)
 
 # The race detector needs a C compiler; without one the tests run all the same, and say so.
 RACE := $(shell command -v "$$(go env CC)" >/dev/null 2>&1 && echo -race)
-TEST := go test $(RACE) -timeout 15m
+TEST := go test $(RACE) -timeout 30m
 
 .PHONY: help
 help: ## list these targets
