@@ -59,6 +59,12 @@ bench: build postgres pgbouncer ## time the router against plain pgx on local se
 	bin/landlord bench --local $(BENCH_FLAGS)
 	go test -run '^$$' -bench . ./router ./pools
 	LANDLORD_SCALE=full go test -timeout 60m -v -run 'ManyDedicated|MemoryIsBounded|FaultsUnderLoad' ./router
+	$(MAKE) bench-migrate
+
+.PHONY: bench-migrate
+bench-migrate: postgres ## time fleet migrations beside goose and raw SQL on a local server, over a thousand schemas
+	LANDLORD_SCALE=full go test -timeout 60m -v -run 'ManySchemas|TwoRoundTrips|ClientsMemory' ./migrate/fleet
+	go test -run '^$$' -bench . ./migrate/fingerprint ./onboard
 
 .PHONY: clean
 clean: ## remove what was built here

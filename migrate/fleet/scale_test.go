@@ -53,7 +53,7 @@ func TestManySchemasBesideGoose(t *testing.T) { //nolint:paralleltest // it meas
 	}
 	for _, workers := range crews {
 		all := slices.DeleteFunc(slices.Clone(ways), func(w way) bool { return w.name == "raw string" }) // it never looks
-		took := race(cpu, all, scale(1, 2), nil, func(w way, _ int) { w.up(t, schemas, version, workers) })
+		took := race(cpu, all, scale(1, 3), nil, func(w way, _ int) { w.up(t, schemas, version, workers) })
 		table.add(t, rows("nothing to do", workers, len(schemas), all, took))
 	}
 	var server string
