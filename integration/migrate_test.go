@@ -78,14 +78,14 @@ func TestAMigrationThatIsKilledAgainAndAgainEndsWithEveryVersionOnce(t *testing.
 		require.Equal(t, "running", s.status(t).State, "nobody has ended it")
 	}
 
-	before := s.status(t).Verified
+	before := s.status(t)
 	cmd, stderr := s.start(t, "migrate", "resume")
-	require.Eventually(t, func() bool { return s.status(t).Verified > before }, time.Minute, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return s.status(t).Verified > before.Verified }, time.Minute, 20*time.Millisecond)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
 	require.Error(t, cmd.Wait())
 	require.Equal(t, 130, cmd.ProcessState.ExitCode())
 	require.Contains(t, stderr.String(), "landlord migrate resume")
-	require.Zero(t, s.status(t).Leased, "what was in hand is finished, and the rest given back")
+	require.LessOrEqual(t, s.status(t).Leased, before.Leased, "what was in hand is finished, the rest given back; the dead hold theirs")
 
 	var out runOutput
 	require.NoError(t, json.Unmarshal([]byte(s.must(t, "migrate", "resume", "--json")), &out))

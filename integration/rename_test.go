@@ -26,6 +26,7 @@ import (
 	"github.com/landlord-go/landlord/migrate/lint"
 	"github.com/landlord-go/landlord/placement"
 	"github.com/landlord-go/landlord/router"
+	"github.com/landlord-go/landlord/tenant"
 )
 
 // renameFiles are the sample's migrations and those of the example in docs/migrations.md, which rename a column.
@@ -56,6 +57,7 @@ type customer struct {
 // shop is what both versions of the application have to agree on, for one tenant.
 type shop struct {
 	slug     string
+	tenant   tenant.ID
 	db       map[string]*router.DB // by the column that a version of the application knows
 	mirrored *atomic.Bool          // from now on who writes one column writes both
 	filled   *atomic.Bool          // and the rows from before have both, too
@@ -84,7 +86,7 @@ func (s *shop) serve(ctx context.Context, column string, stop <-chan struct{}) (
 			return done, nil
 		default:
 		}
-		name := fmt.Sprintf("%s %d", column, done)
+		name := fmt.Sprintf("%s %d %x", column, done, rand.Uint64())
 		added := &customer{name: name, both: s.mirrored.Load()}
 		insert := "insert into customers (email, " + column + ") values ($1, $1) returning id"
 		if err := s.db[column].QueryRow(ctx, insert, name).Scan(&added.id); err != nil {
@@ -136,7 +138,10 @@ func TestAColumnIsRenamedUnderOldAndNewCodeAtWorkSideBySide(t *testing.T) {
 	h := testhouse.New(t, testhouse.Options{Clusters: []string{"a"}})
 	set, err := migrate.Load(renameFiles(t))
 	require.NoError(t, err)
-	versions := map[string]*router.Router{"name": h.Router(t), "full_name": h.Router(t)}
+	release := func(version int64) *router.Router {
+		return h.Router(t, func(c *router.Config) { c.SchemaVersion = version })
+	}
+	old, early, whole := release(3), release(4), release(7)
 	var mirrored, filled atomic.Bool
 	var shops []*shop
 	for slug, model := range map[string]placement.Model{
@@ -144,9 +149,7 @@ func TestAColumnIsRenamedUnderOldAndNewCodeAtWorkSideBySide(t *testing.T) {
 	} {
 		p := h.Add(t, slug, model, "a")
 		s := &shop{slug: slug, mirrored: &mirrored, filled: &filled, db: make(map[string]*router.DB)}
-		for column, r := range versions {
-			s.db[column] = r.Tenant(p.Tenant)
-		}
+		s.db["name"], s.db["full_name"], s.tenant = old.Tenant(p.Tenant), early.Tenant(p.Tenant), p.Tenant
 		rows, err := s.db["name"].Query(t.Context(),
 			"insert into customers (email, name) select 'crowd ' || i, 'crowd ' || i from generate_series(1, $1::int) i returning id, name", crowd)
 		require.NoError(t, err)
@@ -202,6 +205,13 @@ func TestAColumnIsRenamedUnderOldAndNewCodeAtWorkSideBySide(t *testing.T) {
 	migrateTo(6)
 	migrateTo(7)
 	retireOld()
+	old.Close()
+	retireNew() // and comes back, now that it can count on the column
+	early.Close()
+	for _, s := range shops {
+		s.db["full_name"] = whole.Tenant(s.tenant)
+	}
+	retireNew = deploy("full_name")
 	migrateTo(8)
 	retireNew()
 
@@ -218,7 +228,7 @@ func TestAColumnIsRenamedUnderOldAndNewCodeAtWorkSideBySide(t *testing.T) {
 		for _, c := range s.customers {
 			require.Equal(t, c.name, stored[c.id], s.slug)
 		}
-		_, err = s.db["name"].Exec(t.Context(), "update customers set name = ''")
+		_, err = s.db["full_name"].Exec(t.Context(), "update customers set name = ''")
 		require.True(t, pgerr.Is(err, pgerr.UndefinedColumn), "%v", err)
 	}
 }

@@ -64,7 +64,7 @@ func (m Migration) Backfill(conn *pgx.Conn, t Target, by Attempt, l Limits, size
 	if longest := patience * p.Target; l.Statement == 0 || l.Statement > longest {
 		l.Statement = longest
 	}
-	return &Backfill{step: step{conn: conn, migration: m, target: sql, by: by, limits: l}, pace: p}, nil
+	return &Backfill{step: m.step(conn, sql, by, l), pace: p}, nil
 }
 
 // Batch runs the next batch.

@@ -49,10 +49,15 @@ func (m Migration) Apply(ctx context.Context, conn *pgx.Conn, t Target, by Attem
 	if err != nil {
 		return false, err
 	}
+	return m.step(conn, sql, by, l).run(ctx)
+}
+
+// step is the migration's way up.
+func (m Migration) step(conn *pgx.Conn, t target, by Attempt, l Limits) step {
 	return step{
-		conn: conn, migration: m, target: sql, by: by, limits: l,
+		conn: conn, migration: m, target: t, by: by, limits: l,
 		begins: "begin_step", statements: m.Statements, function: m.up, indexes: m.indexes,
-	}.run(ctx)
+	}
 }
 
 func (s step) run(ctx context.Context) (ran bool, err error) {

@@ -169,7 +169,7 @@ func TestWhatCannotBeUndoneSaysWhy(t *testing.T) {
 		want string
 	}{
 		"contract":  {"-- landlord: phase=contract\n" + expandNote, "is a contract step"},
-		"backfill":  {"-- landlord: phase=backfill\n" + expandNote, "is a backfill step"},
+		"backfill":  {"-- landlord: phase=backfill\n-- +goose Up\nupdate a set note = '';\n-- +goose Down\nselect 1;", "is a backfill step"},
 		"validate":  {"-- landlord: phase=validate\n" + expandNote, "is a validate step"},
 		"no Down":   {createA, "no Down section"},
 		"empty":     {createA + "\n-- +goose Down\n", "no Down section, or an empty one"},

@@ -22,14 +22,14 @@ func (e *StatementError) Unwrap() error { return e.Err }
 // before each statement with its place in the file, from 0, and its text, and once more at the end, with the number of
 // statements and no text. An error of watch ends it, and one of a statement is a [StatementError]; the target is as it was then.
 //
-// It is for a copy that nobody else uses: each statement is a round trip in which locks are held. A file marked NO TRANSACTION
-// cannot be watched.
+// It is for a copy that nobody else uses: each statement is a round trip in which locks are held. Not every migration is
+// [Migration.Watchable].
 func (m Migration) Watch(ctx context.Context, conn *pgx.Conn, t Target, by Attempt, l Limits, watch func(next int, text string) error) error {
 	if m.Scope != t.Scope {
 		return fmt.Errorf("%s: its scope is %s, the target's %s", m.File, m.Scope, t.Scope)
 	}
-	if m.NoTransaction {
-		return fmt.Errorf("%s: it is marked NO TRANSACTION, and cannot be watched in one", m.File)
+	if !m.Watchable() {
+		return fmt.Errorf("%s: it is in Go or marked NO TRANSACTION, and cannot be watched", m.File)
 	}
 	sql, err := t.compile(conn)
 	if err != nil {
@@ -37,7 +37,7 @@ func (m Migration) Watch(ctx context.Context, conn *pgx.Conn, t Target, by Attem
 	}
 	statements, err := m.split()
 	if err == nil {
-		err = step{conn: conn, migration: m, target: sql, by: by, limits: l}.watch(ctx, statements, watch)
+		err = m.step(conn, sql, by, l).watch(ctx, statements, watch)
 	}
 	if err != nil {
 		leave(ctx, conn)
@@ -45,6 +45,9 @@ func (m Migration) Watch(ctx context.Context, conn *pgx.Conn, t Target, by Attem
 	}
 	return nil
 }
+
+// Watchable tells whether the migration is a file whose statements run in one transaction.
+func (m Migration) Watchable() bool { return !m.NoTransaction && !m.inGo }
 
 func (s step) watch(ctx context.Context, statements []string, watch func(next int, text string) error) error {
 	if err := exec(ctx, s.conn, s.begin()+s.beginStep(false)); err != nil {

@@ -30,7 +30,7 @@ func leaves(s *shop, path []string, fn func(line, help string)) {
 
 func TestEveryCommandHasAnExampleAndADryRunWhereItWrites(t *testing.T) {
 	t.Parallel()
-	reads := regexp.MustCompile(`^(version|demo|bench|dev (status|psql)|.* (list|show|psql|plan|status|lint|drift))$`)
+	reads := regexp.MustCompile(`^(version|demo|bench|dev (status|psql)|.* (list|show|psql|plan|status|lint|drift|watch|history))$`)
 	seen := 0
 	leaves(newShop(t), nil, func(line, help string) {
 		seen++

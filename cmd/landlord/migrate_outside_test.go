@@ -69,7 +69,7 @@ func TestMigrateFromOutside(t *testing.T) {
 	r = s.run("migrate", "up", "--dir", "testdata/poison")
 	require.Equal(t, 3, r.status, r.stderr)
 	require.Contains(t, r.stdout, "1 failed with 23505")
-	require.Contains(t, r.stdout, "rows there do not fit")
+	require.Contains(t, r.stdout, "put the rows right")
 	require.Contains(t, r.stderr, "landlord migrate retry")
 	out = s.status(3)
 	require.Equal(t, "failed", out.State)

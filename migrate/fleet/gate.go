@@ -213,7 +213,7 @@ var errBeyond = errors.New("contract files have run here of which the catalog do
 // version that of its last contract file.
 func (f *Fleet) beyond(have histories, t target, err error) (version int64, _ error) {
 	has := have[t.Home.Schema]
-	if has == nil {
+	if has == nil || len(has.applied) == 0 { // goose's home, which landlord has not taken over
 		return 0, err
 	}
 	if _, wholeErr := f.whole.Pending(migrate.Scope(t.Scope), has.applied); wholeErr != nil {

@@ -201,7 +201,7 @@ func trim(err error) error {
 
 // culprit finds the statement that fails by running them one by one. The step as such is one message, whose errors do not tell.
 func culprit(ctx context.Context, m migrate.Migration, conn *pgx.Conn, to migrate.Target, by migrate.Attempt) string {
-	if conn.IsClosed() || m.NoTransaction {
+	if conn.IsClosed() || !m.Watchable() {
 		return ""
 	}
 	err := m.Watch(ctx, conn, to, by, limits, func(int, string) error { return nil })

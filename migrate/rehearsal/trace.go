@@ -78,7 +78,7 @@ func (t *tracer) trace(ctx context.Context) error {
 
 // watch applies a file and notes what each of its statements did.
 func (t *tracer) watch(ctx context.Context, m migrate.Migration, to migrate.Target, by migrate.Attempt) error {
-	if m.NoTransaction {
+	if !m.Watchable() {
 		_, err := m.Apply(ctx, t.migrator, to, by, limits)
 		t.seen[m.File] = nil
 		return err
