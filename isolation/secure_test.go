@@ -1,6 +1,7 @@
 package isolation_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -132,6 +133,50 @@ func TestSecureMakesGoodWhatALaterMigrationTookAway(t *testing.T) {
 			}
 			// A function that runs with its owner's rights is closed.
 			p.visit(t, p.tenant, func(conn *pgx.Conn) { refuses(t, conn, pgerr.InsufficientPrivilege, "select f()") })
+		})
+	}
+}
+
+// A file without a transaction is committed before what it did is looked at.
+func TestSecureMakesGoodWhatWasCommittedBefore(t *testing.T) {
+	t.Parallel()
+	for _, model := range models {
+		t.Run(model, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t, isolation.Sealed, model)
+			app := ident(p.want.AppLogin)
+			version := 100
+			record := func() {
+				version++
+				exec(t, p.super(t), fmt.Sprintf("insert into landlord.schema_version (schema, version, checksum) values (%s, %d, 'x')", lit(p.schema), version))
+			}
+			p.build(t, p.schema, p.owner(), "create materialized view copied as select * from note")
+			record()
+			for _, ddl := range []string{
+				"alter policy landlord_fence on note using (true) with check (true)",
+				"alter policy landlord_allow on note using (true) with check (true)",
+				"grant select on copied to " + app,
+				"grant select (body) on copied to " + app,
+				"grant insert (%s), update (%[1]s) on reference to " + app,
+			} {
+				if strings.Contains(ddl, "%") {
+					column := text(t, p.super(t), "select attname::text from pg_attribute where attnum = 1 and attrelid = "+lit(ident(p.schema, "reference"))+"::regclass")
+					ddl = fmt.Sprintf(ddl, ident(column))
+				}
+				exec(t, p.super(t), "set search_path = "+ident(p.schema)+", extensions; "+ddl)
+				p.build(t, p.schema, p.owner(), "select 1")
+				record()
+			}
+			before := state(t, p.super(t), p.schema)
+			p.build(t, p.schema, p.owner(), "select 1")
+			require.Equal(t, before, state(t, p.super(t), p.schema), "nothing is left to do")
+			p.visit(t, p.tenant, func(conn *pgx.Conn) {
+				require.Equal(t, ownRows, count(t, conn, "select from note"))
+				refuses(t, conn, pgerr.InsufficientPrivilege, "select body from copied")
+				refuses(t, conn, pgerr.InsufficientPrivilege, "insert into reference default values")
+			})
+			require.Equal(t, 0, count(t, p.super(t), "select from pg_policy where polrelid = "+lit(ident(p.schema, "note"))+"::regclass and (pg_get_expr(polqual, polrelid) = 'true' or pg_get_expr(polwithcheck, polrelid) = 'true')"))
+			require.Equal(t, 0, count(t, p.super(t), "select from pg_attribute where attacl is not null and attrelid = "+lit(ident(p.schema, "reference"))+"::regclass"))
 		})
 	}
 }

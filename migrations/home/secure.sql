@@ -147,19 +147,25 @@ begin
                                        where s.objoid = c.oid and s.classoid = 'pg_class'::regclass and s.objsubid = 0) then 'select'
                                 when p_tenant is not null then 'policies'
                                 end
-                            -- A tenant_id that this transaction has added or changed wants its default and its policies, and
-                            -- policies that it has made or changed do not count.
-                            when 'policies' then age(a.xmin) between v_recent and 0
+                            -- A tenant_id that was added or changed since the last version wants its default and its policies,
+                            -- and policies that were made or changed since do not count: it may have been done by a file
+                            -- without a transaction, whose statements are committed before this.
+                            when 'policies' then age(a.xmin) between v_recent and v_since - 1
                                   or not c.relrowsecurity or not c.relforcerowsecurity
                                   or exists (select from aclexplode(c.relacl) x where x.grantee in (v_login, 0)
                                                 and x.privilege_type not in ('SELECT', 'INSERT', 'UPDATE', 'DELETE'))
                                   or (select count(*) from pg_policy p
                                        where p.polrelid = c.oid
                                          and p.polname = case when p.polpermissive then 'landlord_allow' else 'landlord_fence' end
-                                         and p.polcmd = '*' and p.polroles = '{0}' and age(p.xmin) not between v_recent and 0) <> 2
+                                         and p.polcmd = '*' and p.polroles = '{0}' and age(p.xmin) not between v_recent and v_since - 1) <> 2
+                            -- Without row-level security, a privilege on one column is as good as one on the table.
                             when 'select' then (select coalesce(bool_or(x.privilege_type <> 'SELECT'), not c.relispartition)
                                                   from aclexplode(c.relacl) x where x.grantee in (v_login, 0))
+                                  or exists (select from pg_attribute l, aclexplode(l.attacl) x where l.attrelid = c.oid
+                                                and x.grantee in (v_login, 0) and x.privilege_type <> 'SELECT')
                             else exists (select from aclexplode(c.relacl) x where x.grantee in (v_login, 0))
+                                  or exists (select from pg_attribute l, aclexplode(l.attacl) x where l.attrelid = c.oid
+                                                and x.grantee in (v_login, 0))
                             end then 'table'
                         -- Only a table that has triggers can have foreign keys.
                         when c.relhastriggers and exists (select from pg_constraint f
@@ -169,6 +175,11 @@ begin
                             then 'links'
                         end
                     when c.relkind in ('v', 'm', 'f', 'S') and c.relowner <> v_owner then 'relation'
+                    -- what was granted later on a relation that cannot have row-level security
+                    when c.relkind in ('m', 'f') and (
+                        exists (select from aclexplode(c.relacl) x where x.grantee in (v_login, 0))
+                        or exists (select from pg_attribute l, aclexplode(l.attacl) x
+                                    where l.attrelid = c.oid and x.grantee in (v_login, 0))) then 'relation'
                     -- "create or replace view" takes the options away
                     when c.relkind = 'v' and c.reloptions @> '{security_invoker=true,security_barrier=true}' is not true then 'relation'
                     -- a serial column that was added to a secured table
