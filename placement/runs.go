@@ -176,11 +176,14 @@ returning ` + runColumns
 }
 
 // abandon ends an unfinished run that nobody works on. Of one that runs, targets that were put off a moment ago say that somebody
-// waits to try them again.
+// waits to try them again, and so does a wave that soaks or is being checked.
 func abandon(ctx context.Context, tx pgx.Tx, r Run) error {
 	const update = `
 update landlord.runs set state = 'abandoned', ended_at = now(), why = 'another run took its place'
-where id = $1 and not exists (select from landlord.run_targets where run = $1
+where id = $1
+  and not ($2 and (coalesce(check_until > now(), false)
+                   or wave < waves and coalesce(wave_done_at + soak > now() - interval '10 seconds', false)))
+  and not exists (select from landlord.run_targets where run = $1
   and (state = 'leased' and leased_until > now() or $2 and state = 'pending' and not_before > now() - interval '10 seconds'))`
 	tag, err := tx.Exec(ctx, update, r.ID, r.State == RunRunning)
 	if err == nil && tag.RowsAffected() == 0 {

@@ -11,11 +11,11 @@ import (
 
 // bar enters the homes that have drifted as failed from the start: nobody knows what a migration would do there. They are nobody's
 // fault, and keep no other from being migrated. A run that is there already is joined as it is.
-func (f *Fleet) bar(ctx context.Context, plan Plan) (Plan, error) {
+func (f *Fleet) bar(ctx context.Context, to aim, plan Plan) (Plan, error) {
 	if f.cfg.Drift == nil || plan.allowDrift || len(plan.Targets) == 0 {
 		return plan, nil
 	}
-	if run, err := f.cfg.Catalog.LastRun(ctx); err == nil && run.Files == f.files && !run.Over() {
+	if run, err := f.cfg.Catalog.LastRun(ctx); err == nil && run.Files == f.files && aimOf(run) == to && !run.Over() {
 		return plan, nil
 	}
 	plan.Targets = slices.Clone(plan.Targets)

@@ -211,7 +211,7 @@ func (f *Fleet) bring(ctx context.Context, to aim, o Options) (Status, error) {
 }
 
 func (f *Fleet) begin(ctx context.Context, to aim, plan Plan, state placement.RunState, o Options) (placement.Run, bool, error) {
-	plan, err := f.bar(ctx, plan)
+	plan, err := f.bar(ctx, to, plan)
 	if err != nil {
 		return placement.Run{}, false, err
 	}
@@ -266,6 +266,9 @@ func (f *Fleet) Retry(ctx context.Context, home *placement.Home) (Status, error)
 
 func (f *Fleet) retry(ctx context.Context, home *placement.Home) (Status, error) {
 	run, err := f.last(ctx)
+	if err == nil && run.Files != f.files { // over, or last would have said so
+		err = otherFiles(run)
+	}
 	if err == nil {
 		err = f.mayGoOn(ctx, run)
 	}
@@ -285,7 +288,7 @@ func (f *Fleet) retry(ctx context.Context, home *placement.Home) (Status, error)
 	case n == 0:
 		return f.status(ctx, run, errors.New("no such target has failed in the last run"))
 	}
-	run, err = f.cfg.Catalog.SetRunState(ctx, run.ID, placement.RunRunning, "", 0,
+	run, err = f.cfg.Catalog.SetRunState(ctx, run.ID, placement.RunRunning, "", run.StopAfter,
 		placement.RunRunning, placement.RunPaused, placement.RunHalted, placement.RunFailed)
 	if err != nil {
 		return Status{}, err
@@ -297,8 +300,12 @@ func (f *Fleet) retry(ctx context.Context, home *placement.Home) (Status, error)
 func (f *Fleet) last(ctx context.Context) (placement.Run, error) {
 	run, err := f.cfg.Catalog.LastRun(ctx)
 	if err == nil && run.Files != f.files && !run.Over() {
-		err = fmt.Errorf("%w: the files are not those with which run %d began%s: put them back, or begin a run of these with "+
-			"landlord migrate up", placement.ErrRunState, run.Number, origin(run))
+		err = otherFiles(run)
 	}
 	return run, err
+}
+
+func otherFiles(run placement.Run) error {
+	return fmt.Errorf("%w: the files are not those with which run %d began%s: put them back, or begin a run of these with "+
+		"landlord migrate up", placement.ErrRunState, run.Number, origin(run))
 }
