@@ -25,6 +25,7 @@ func (c *Catalog) ClaimTargets(ctx context.Context, claim Claim) (targets []RunT
 r.id = $1 and r.state = 'running' and t.run = r.id and t.cluster = $2 and t.wave <= r.wave
 and (t.state = 'pending' and t.not_before <= clock_timestamp() or t.state = 'leased' and t.leased_until <= clock_timestamp())
 and (r.down and not ` + stillNeeded + ` or not r.down and not exists (select from unmet u where u.scope = 'server' and t.scope <> 'server' or t.scope = 'tenant' and u.database = t.database))`
+	// The run's row is held to the end: whoever ends or stops the run sees what is claimed, or nothing is claimed of it any more.
 	// What must come first is read once: asked for each target, without statistics, it is looked for among all of them.
 	const query = `
 with unmet as materialized (
@@ -39,7 +40,7 @@ page as (
    order by t.wave, t.not_before, t.place
    limit (select greatest(1, least($4::bigint, count(*) / $7::bigint)) from (
             select from landlord.runs r, landlord.run_targets t where ` + due + ` limit $4::bigint * $7::bigint) n)
-     for update of t skip locked)
+     for share of r for update of t skip locked)
 update landlord.run_targets t
    set state = 'leased', lease = t.lease + 1, worker = $5, leased_until = clock_timestamp() + $6
   from page p

@@ -97,3 +97,29 @@ func TestARunIsNotAbandonedWhileAWaveSoaks(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, placement.RunDone, s.Run.State)
 }
+
+func TestNothingIsClaimedOfARunThatIsJustBeingAbandoned(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 0, "a")
+	home := placement.RunTarget{Home: all[0].Home, Scope: "tenant", Wave: 1}
+	run, begun, err := h.Catalog.BeginRun(t.Context(), placement.Run{Files: "x", State: placement.RunRunning, Waves: 1}, []placement.RunTarget{home})
+	require.NoError(t, err)
+	require.True(t, begun)
+	tx, err := ledger(t, h).Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `update landlord.runs set state = 'abandoned', ended_at = now()`)
+	require.NoError(t, err)
+	claimed := make(chan int, 1)
+	go func() {
+		targets, err := h.Catalog.ClaimTargets(context.WithoutCancel(t.Context()), placement.Claim{
+			Run: run.ID, Cluster: home.Home.Cluster, Worker: "w", Limit: 10, Share: 1, TTL: time.Minute,
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		claimed <- len(targets)
+	}()
+	time.Sleep(500 * time.Millisecond)
+	require.NoError(t, tx.Commit(t.Context()))
+	require.Zero(t, <-claimed)
+}
