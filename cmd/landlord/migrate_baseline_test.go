@@ -112,12 +112,7 @@ func TestADatabaseThatGooseHasMadeIsTakenOver(t *testing.T) {
 	s.write(".landlord/migrations/00002_mood.sql", "-- +goose Up\nalter type mood add value 'fair' after 'good';\nalter table things add column note text;\n")
 	require.Equal(t, "done", parse[runOutput](t, s.ok("migrate", "up", "--json")).State)
 	s.inside("one", "insert into things (name, note) values ('third', 'x')")
-	out := s.drift(4)
-	for _, h := range out.Homes {
-		for _, d := range h.Differences {
-			require.Contains(t, d.Object, "goose_db_version", "only goose's own table is left")
-		}
-	}
+	s.drift(0)
 	psql(`drop table goose_db_version`)
 	s.drift(0)
 }

@@ -8,22 +8,25 @@ import (
 )
 
 func newMigrateRetryCmd(a *app) *cobra.Command {
-	var dir string
-	var dryRun bool
+	var args migrateRun
 	cmd := &cobra.Command{
 		Use:   "retry [TENANT|HOME]",
 		Short: "Try again what failed in the last run",
 		Long: `Try again what failed in the last run, all of it or one home, and go on with the run. HOME is cluster/database/schema,
-as 'landlord migrate status' shows it.`,
+as 'landlord migrate status' shows it. As with 'landlord migrate resume', a run that asks a health command wants it again.`,
 		Example: `  landlord migrate retry
   landlord migrate retry acme`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			ctx := cmd.Context()
-			if dryRun {
+			o, err := args.options()
+			switch {
+			case err != nil:
+				return err
+			case args.dryRun:
 				return a.lastRunOnly(ctx)
 			}
-			return a.withLastRun(ctx, dir, func(f *fleet.Fleet, catalog *placement.Catalog) error {
+			return a.withLastRun(ctx, args.dir, func(f *fleet.Fleet, catalog *placement.Catalog) error {
 				var home *placement.Home
 				if len(names) > 0 {
 					h, err := homeOf(ctx, catalog, names[0])
@@ -32,12 +35,13 @@ as 'landlord migrate status' shows it.`,
 					}
 					home = &h
 				}
-				s, err := f.Retry(ctx, home)
+				s, err := f.Retry(ctx, home, o)
 				return a.showRun(ctx, s, err)
 			})
 		},
 	}
-	runDirFlag(cmd, &dir)
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show the last run, and what failed in it")
+	runDirFlag(cmd, &args.dir)
+	args.betweenFlags(cmd)
+	cmd.Flags().BoolVar(&args.dryRun, "dry-run", false, "only show the last run, and what failed in it")
 	return cmd
 }

@@ -19,6 +19,7 @@ with home as materialized (
            c.reloptions, c.reloftype
       from member m join pg_class c on c.oid = m.objid
      where m.classid = 'pg_class'::regclass and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+       and c.relname not in ('goose_db_version', 'goose_db_version_id_seq') -- what goose left in a home that was taken over
 ), proc as materialized (
     select m.i, p.*, format('%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) as name
       from member m join pg_proc p on p.oid = m.objid

@@ -53,7 +53,7 @@ func TestARetryStillStopsAfterTheWaveThatWasAskedFor(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, placement.RunHalted, s.Run.State)
 	heal()
-	s, err = f.Retry(t.Context(), nil)
+	s, err = f.Retry(t.Context(), nil, fleet.Options{})
 	require.NoError(t, err)
 	require.Equal(t, placement.RunPaused, s.Run.State)
 	require.True(t, has(t, h, all[2].Home, "note"))
@@ -67,7 +67,7 @@ func TestARetryTakesNoOtherFiles(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, placement.RunFailed, s.Run.State)
 	heal()
-	_, err = newFleet(t, h, with(t, "00004_note.sql", file, "00005_other.sql", addColumn)).Retry(t.Context(), nil)
+	_, err = newFleet(t, h, with(t, "00004_note.sql", file, "00005_other.sql", addColumn)).Retry(t.Context(), nil, fleet.Options{})
 	require.ErrorIs(t, err, placement.ErrRunState)
 	require.Equal(t, []int64{1, 2, 3}, versions(t, h, all[2].Home))
 }

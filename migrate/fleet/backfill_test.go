@@ -200,7 +200,7 @@ func TestABackfillSparesAServerThatSuffers(t *testing.T) {
 	_, err = holder.Exec(t.Context(), "rollback")
 	require.NoError(t, err)
 	require.NoError(t, <-waited)
-	s, err = f.Retry(t.Context(), nil)
+	s, err = f.Retry(t.Context(), nil, fleet.Options{})
 	require.NoError(t, err)
 	require.Equal(t, placement.RunDone, s.Run.State)
 	requireSeen(t, h, all, 30)

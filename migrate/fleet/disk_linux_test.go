@@ -61,7 +61,7 @@ func TestAFullDiskFailsTheHomesOnItAndNoOther(t *testing.T) {
 
 	// With more room it goes on.
 	require.NoError(t, syscall.Mount("", disk, "tmpfs", syscall.MS_REMOUNT, "size=200m"))
-	s, err = f.Retry(t.Context(), nil)
+	s, err = f.Retry(t.Context(), nil, fleet.Options{})
 	require.NoError(t, err)
 	require.Equal(t, placement.RunDone, s.Run.State, "%+v", s.Failures)
 }

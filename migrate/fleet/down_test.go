@@ -65,7 +65,7 @@ func TestAServerThatGoesAwayKeepsNoOtherFromBeingMigrated(t *testing.T) {
 	// It comes back while a patient one is at it.
 	patient := newFleet(t, h, set)
 	g.Go(func() error {
-		s, err := patient.Retry(t.Context(), nil)
+		s, err := patient.Retry(t.Context(), nil, fleet.Options{})
 		if err == nil {
 			require.Equal(t, placement.RunDone, s.Run.State)
 		}

@@ -43,12 +43,12 @@ func TestAHomeThatHasDriftedIsLeftAsItIsAndKeepsNoOtherWaiting(t *testing.T) {
 	require.Equal(t, []int64{1, 2, 3}, versions(t, h, strange.Home))
 
 	// Nor does a retry touch it, before it is put right.
-	_, err = f.Retry(t.Context(), nil)
+	_, err = f.Retry(t.Context(), nil, fleet.Options{})
 	require.ErrorContains(t, err, "extra column orders.x")
 	require.ErrorContains(t, err, "--allow-drift")
 	require.False(t, has(t, h, strange.Home, "note"))
 	inHome(t, h, strange.Home, "alter table orders drop column x")
-	s, err = f.Retry(t.Context(), &strange.Home)
+	s, err = f.Retry(t.Context(), &strange.Home, fleet.Options{})
 	require.NoError(t, err)
 	require.Equal(t, placement.RunDone, s.Run.State)
 	require.True(t, has(t, h, strange.Home, "note"))
@@ -120,7 +120,7 @@ func TestAHomeThatIsAheadBlocksOnlyItself(t *testing.T) {
 		func() (fleet.Status, error) {
 			return f.Up(t.Context(), fleet.Options{First: []string{string(ahead.Slug)}})
 		},
-		func() (fleet.Status, error) { return f.Retry(t.Context(), nil) }, // a worker finds the same
+		func() (fleet.Status, error) { return f.Retry(t.Context(), nil, fleet.Options{}) }, // a worker finds the same
 	} {
 		s, err := up()
 		require.NoError(t, err)

@@ -254,23 +254,27 @@ func (f *Fleet) resume(ctx context.Context, o Options) (Status, error) {
 	return f.workChecked(ctx, run, o.Health)
 }
 
-// Retry tries the failed targets of the last run again, all or the one at home, and goes on with the run. It opens no gate.
-func (f *Fleet) Retry(ctx context.Context, home *placement.Home) (Status, error) {
+// Retry tries the failed targets of the last run again, all or the one at home, and goes on with the run as [Fleet.Resume] does,
+// with what o says of the time between waves. It opens no gate.
+func (f *Fleet) Retry(ctx context.Context, home *placement.Home, o Options) (Status, error) {
 	part, err := f.allowed(ctx)
 	if err != nil {
 		return Status{}, err
 	}
-	s, err := part.retry(ctx, home)
+	s, err := part.retry(ctx, home, o)
 	return f.tell(ctx, s, err)
 }
 
-func (f *Fleet) retry(ctx context.Context, home *placement.Home) (Status, error) {
+func (f *Fleet) retry(ctx context.Context, home *placement.Home, o Options) (Status, error) {
 	run, err := f.last(ctx)
 	if err == nil && run.Files != f.files { // over, or last would have said so
 		err = otherFiles(run)
 	}
 	if err == nil {
 		err = f.mayGoOn(ctx, run)
+	}
+	if err == nil {
+		err = f.setBetween(ctx, run, o)
 	}
 	if err != nil {
 		return Status{}, err
@@ -293,7 +297,7 @@ func (f *Fleet) retry(ctx context.Context, home *placement.Home) (Status, error)
 	if err != nil {
 		return Status{}, err
 	}
-	return f.work(ctx, run)
+	return f.workChecked(ctx, run, o.Health)
 }
 
 // last returns the last run, if it is of the fleet's files.

@@ -245,7 +245,7 @@ func TestAContractFileThatFailsIsRetried(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, placement.RunFailed, s.Run.State)
 	h.SuperExec(t, moved.Database, "delete from landlord.move_hold")
-	s, err = f.Retry(t.Context(), nil)
+	s, err = f.Retry(t.Context(), nil, fleet.Options{})
 	require.NoError(t, err)
 	require.Equal(t, placement.RunDone, s.Run.State)
 	require.Equal(t, []int64{1, 2, 3, 4, 5, 6}, versions(t, h, moved))

@@ -52,7 +52,7 @@ func TestEachPoisonedHomeFailsAloneAndIsListed(t *testing.T) {
 	inHome(t, h, twins.Home, "delete from customers where email = 'b'")
 	inHome(t, h, column.Home, "alter table customers drop column note")
 	inHome(t, h, table.Home, "create table orders (tenant_id uuid, id bigint, primary key (tenant_id, id)); alter table orders owner to landlord_owner")
-	s, err = f.Retry(t.Context(), nil)
+	s, err = f.Retry(t.Context(), nil, fleet.Options{})
 	require.NoError(t, err)
 	require.Equal(t, placement.RunDone, s.Run.State, "%+v", s.Failures)
 }

@@ -84,7 +84,7 @@ func TestAReaderIsWaitedForWithoutHoldingOthersUp(t *testing.T) {
 	require.Equal(t, []placement.Home{all[3].Home}, s.Failures[0].Homes)
 	require.Equal(t, 4, s.Counts[placement.TargetVerified])
 	release()
-	s, err = f.Retry(t.Context(), nil)
+	s, err = f.Retry(t.Context(), nil, fleet.Options{})
 	require.NoError(t, err)
 	require.Equal(t, placement.RunDone, s.Run.State)
 }
@@ -103,7 +103,7 @@ func TestAHomeThatIsBeingMovedStaysAsItIs(t *testing.T) {
 	require.Equal(t, len(all)-1, s.Counts[placement.TargetVerified])
 
 	h.SuperExec(t, moved.Database, "delete from landlord.move_hold")
-	s, err = f.Retry(t.Context(), nil)
+	s, err = f.Retry(t.Context(), nil, fleet.Options{})
 	require.NoError(t, err)
 	require.Equal(t, placement.RunDone, s.Run.State)
 	require.True(t, has(t, h, moved, "note"))

@@ -131,7 +131,7 @@ func TestARunDownIsPausedAndGoneOnWithAndOneFailureStandsAlone(t *testing.T) {
 	require.Equal(t, []placement.Home{stuck}, s.Failures[0].Homes)
 	require.Equal(t, []int64{1, 2, 3, 4}, versions(t, h, stuck))
 	inHome(t, h, stuck, "drop view uses_note")
-	s, err = f.Retry(t.Context(), nil)
+	s, err = f.Retry(t.Context(), nil, fleet.Options{})
 	require.NoError(t, err)
 	require.Equal(t, placement.RunDone, s.Run.State)
 	for _, p := range all {
@@ -218,7 +218,7 @@ func TestDatabasesAreUndoneAfterTheirHomes(t *testing.T) {
 	require.Equal(t, 3, s.Counts[placement.TargetFailed])
 
 	inHome(t, h, stuck, "drop view uses_double")
-	s, err = f.Retry(t.Context(), nil)
+	s, err = f.Retry(t.Context(), nil, fleet.Options{})
 	require.NoError(t, err)
 	require.Equal(t, placement.RunDone, s.Run.State)
 	for _, p := range all {
