@@ -116,7 +116,7 @@ func (c *Catalog) OpenGate(ctx context.Context, from, to Gate, seen int64, look 
 // [Catalog.SetState] from provisioning.
 func (c *Catalog) Activate(ctx context.Context, id tenant.ID, contracted int64) error {
 	return c.setState(ctx, id, StateActive, []State{StateProvisioning}, nil, func(ctx context.Context, tx pgx.Tx) error {
-		return holdGate(ctx, tx, contracted)
+		return holdGate(ctx, tx, contracted, `for share`)
 	})
 }
 
@@ -130,9 +130,9 @@ func (c *Catalog) RaiseGate(ctx context.Context, to Gate) error {
 	})
 }
 
-// holdGate keeps the gate where it was when files were chosen, to the end of the transaction.
-func holdGate(ctx context.Context, tx pgx.Tx, contracted int64) error {
-	g, err := oneGate(ctx, tx, readGate+`for share`)
+// holdGate keeps the gate where it was when files were chosen, to the end of the transaction, with the row lock lock.
+func holdGate(ctx context.Context, tx pgx.Tx, contracted int64, lock string) error {
+	g, err := oneGate(ctx, tx, readGate+lock)
 	if err == nil && g.Contracted != contracted {
 		err = ErrGate
 	}

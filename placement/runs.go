@@ -145,7 +145,11 @@ returning ` + runColumns
 		if _, err := tx.Exec(ctx, lockRuns); err != nil {
 			return err
 		}
-		if err := holdGate(ctx, tx, r.Contracted); err != nil {
+		lock := `for share`
+		if r.Down { // no instance of the application begins meanwhile that needs what is undone
+			lock = `for update`
+		}
+		if err := holdGate(ctx, tx, r.Contracted, lock); err != nil {
 			return err
 		}
 		var err error

@@ -6,10 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/landlord-go/landlord/internal/pgerr"
 	"github.com/landlord-go/landlord/internal/testhouse"
 	"github.com/landlord-go/landlord/migrate"
 	"github.com/landlord-go/landlord/migrate/drift"
@@ -194,6 +196,25 @@ func inCatalog(t *testing.T, h *testhouse.House, sql string) {
 	defer conn.Close(t.Context())
 	_, err = conn.Exec(t.Context(), sql)
 	require.NoError(t, err)
+}
+
+func TestNoInstanceBeginsThatNeedsWhatIsBeingUndone(t *testing.T) {
+	t.Parallel()
+	h, _ := street(t, 10, "a")
+	f := newFleet(t, h, noted(t))
+	up(t, f)
+	s, err := f.Down(t.Context(), 3, fleet.Options{StopAfter: 1})
+	require.NoError(t, err)
+	require.Equal(t, placement.RunPaused, s.Run.State)
+	id := uuid.NewString()
+	err = h.Catalog.Beat(t.Context(), placement.Instance{ID: id, Name: "new", SchemaVersion: 5})
+	require.True(t, pgerr.Is(err, pgerr.Behind), "%v", err)
+	require.NoError(t, h.Catalog.Beat(t.Context(), placement.Instance{ID: id, Name: "old", SchemaVersion: 3}))
+	s, err = f.Resume(t.Context(), fleet.Options{})
+	require.NoError(t, err)
+	require.Equal(t, placement.RunDone, s.Run.State)
+	up(t, f)
+	require.NoError(t, h.Catalog.Beat(t.Context(), placement.Instance{ID: uuid.NewString(), Name: "new", SchemaVersion: 5}))
 }
 
 func TestDatabasesAreUndoneAfterTheirHomes(t *testing.T) {
