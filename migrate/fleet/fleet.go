@@ -207,7 +207,7 @@ func (f *Fleet) bring(ctx context.Context, to aim, o Options) (Status, error) {
 		return f.status(ctx, run, fmt.Errorf("%w: run %d of these files is %s: landlord migrate resume goes on with it",
 			placement.ErrRunState, run.Number, run.State))
 	}
-	return f.workChecked(ctx, run, o.Health)
+	return f.work(ctx, run, o.Health)
 }
 
 func (f *Fleet) begin(ctx context.Context, to aim, plan Plan, state placement.RunState, o Options) (placement.Run, bool, error) {
@@ -251,7 +251,7 @@ func (f *Fleet) resume(ctx context.Context, o Options) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	return f.workChecked(ctx, run, o.Health)
+	return f.work(ctx, run, o.Health)
 }
 
 // Retry tries the failed targets of the last run again, all or the one at home, and goes on with the run as [Fleet.Resume] does,
@@ -297,7 +297,7 @@ func (f *Fleet) retry(ctx context.Context, home *placement.Home, o Options) (Sta
 	if err != nil {
 		return Status{}, err
 	}
-	return f.workChecked(ctx, run, o.Health)
+	return f.work(ctx, run, o.Health)
 }
 
 // last returns the last run, if it is of the fleet's files.

@@ -29,7 +29,7 @@ func (f *Fleet) close(ctx context.Context, to aim, plan Plan, health Health) (St
 	case err != nil:
 		return Status{}, err
 	case run.Files == f.files && aimOf(run) == to && run.State == placement.RunRunning:
-		return f.workChecked(ctx, run, health)
+		return f.work(ctx, run, health)
 	}
 	return Status{UpToDate: plan.UpToDate}, nil
 }

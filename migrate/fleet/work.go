@@ -21,13 +21,9 @@ const (
 	progressTick = time.Second
 )
 
-// work works on a run until it is over, paused or halted, or ctx ends.
-func (f *Fleet) work(ctx context.Context, run placement.Run) (Status, error) {
-	return f.workChecked(ctx, run, nil)
-}
-
-// workChecked is work, with what finds out between waves whether all is well.
-func (f *Fleet) workChecked(ctx context.Context, run placement.Run, health Health) (Status, error) {
+// work works on a run until it is over, paused or halted, or ctx ends. health, if not nil, finds out between waves whether all
+// is well.
+func (f *Fleet) work(ctx context.Context, run placement.Run, health Health) (Status, error) {
 	r, err := f.reach(ctx)
 	if err != nil {
 		return f.status(ctx, run, err)
