@@ -79,6 +79,7 @@ var (
 	errName = errors.New("the name does not start with a version and an underscore, so goose would leave it out: " +
 		"rename it, like 00001_customers.sql")
 	errMark = errors.New("the file starts with a byte order mark, which hides its first line: save it as UTF-8 without one")
+	errNull = errors.New("the line holds a zero byte, which no server takes: save the file as UTF-8, not as UTF-16 or binary")
 )
 
 // read fills f. What is wrong with the text is f's own error.
@@ -91,6 +92,10 @@ func (f *File) read(fsys fs.FS) error {
 	f.Text, f.Checksum = string(text), hex.EncodeToString(sum[:])
 	if strings.HasPrefix(f.Text, "\ufeff") {
 		f.Err, f.Line = errMark, 1
+		return nil
+	}
+	if before, _, found := strings.Cut(f.Text, "\x00"); found {
+		f.Err, f.Line = errNull, 1+strings.Count(before, "\n")
 		return nil
 	}
 	h, err := readHeader(f.Text)

@@ -88,6 +88,7 @@ func TestLoadRefusesWhatDoesNotMakeASet(t *testing.T) {
 		"hole":       {files("1_a.sql", ok, "3_c.sql", ok), []string{"no file for version 2", "1_a.sql", "3_c.sql"}},
 		"duplicate":  {files("1_a.sql", ok, "01_b.sql", ok), []string{"version 1 exists twice", "01_b.sql"}},
 		"no version": {files("1_a.sql", ok, "orders.sql", ok), []string{"orders.sql", "rename"}},
+		"zero byte":  {files("1_a.sql", "-- +goose Up\nselect '\x00';"), []string{"1_a.sql", "zero byte"}},
 		"go":         {files("1_a.sql", ok, "2_b.go", "package x"), []string{"2_b.go", "migrate.Load(folder, migrations...)"}},
 		"syntax":     {files("1_a.sql", "select 1"), []string{"1_a.sql", "semicolon"}},
 		"no up":      {fstest.MapFS{"1_a.sql": {Data: []byte(ok)}}, []string{"1_a.sql", "goose"}},
