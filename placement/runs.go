@@ -157,7 +157,7 @@ returning ` + runColumns
 			if out.Files == r.Files && out.Down == r.Down && out.Newest == r.Newest {
 				return nil
 			}
-			if err := abandon(ctx, tx, out); err != nil {
+			if err := abandon(ctx, tx, out, "another run took its place"); err != nil {
 				return err
 			}
 		} else if !errors.Is(err, ErrNoRun) {
@@ -179,17 +179,40 @@ returning ` + runColumns
 	return out, begun, err
 }
 
+// AbandonRun ends an unfinished run for a reason, if nobody works on it: else it is [ErrRunState]. So it is of one that has just
+// begun, whose process has yet to claim something. One that is over stays as it is.
+func (c *Catalog) AbandonRun(ctx context.Context, run, why string) error {
+	const query = `select ` + runColumns + ` from landlord.runs where id = $1 for update`
+	return c.ledger(ctx, "abandon the run", func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockRuns); err != nil {
+			return err
+		}
+		r, err := oneRun(ctx, tx, query, run)
+		if err != nil || r.Over() {
+			return err
+		}
+		var young bool
+		if err := tx.QueryRow(ctx, `select $1 > now() - interval '10 seconds'`, r.StartedAt).Scan(&young); err != nil {
+			return err
+		}
+		if young && r.State == RunRunning {
+			return fmt.Errorf("%w: run %d has just begun", ErrRunState, r.Number)
+		}
+		return abandon(ctx, tx, r, why)
+	})
+}
+
 // abandon ends an unfinished run that nobody works on. Of one that runs, targets that were put off a moment ago say that somebody
 // waits to try them again, and so does a wave that soaks or is being checked.
-func abandon(ctx context.Context, tx pgx.Tx, r Run) error {
+func abandon(ctx context.Context, tx pgx.Tx, r Run, why string) error {
 	const update = `
-update landlord.runs set state = 'abandoned', ended_at = now(), why = 'another run took its place'
+update landlord.runs set state = 'abandoned', ended_at = now(), why = $3
 where id = $1
   and not ($2 and (coalesce(check_until > now(), false)
                    or wave < waves and coalesce(wave_done_at + soak > now() - interval '10 seconds', false)))
   and not exists (select from landlord.run_targets where run = $1
   and (state = 'leased' and leased_until > now() or $2 and state = 'pending' and not_before > now() - interval '10 seconds'))`
-	tag, err := tx.Exec(ctx, update, r.ID, r.State == RunRunning)
+	tag, err := tx.Exec(ctx, update, r.ID, r.State == RunRunning, why)
 	if err == nil && tag.RowsAffected() == 0 {
 		err = fmt.Errorf("%w: run %d is at work on something else: let it end, or landlord migrate pause and try again when "+
 			"what is in flight is done", ErrRunState, r.Number)

@@ -123,3 +123,19 @@ func TestNothingIsClaimedOfARunThatIsJustBeingAbandoned(t *testing.T) {
 	require.NoError(t, tx.Commit(t.Context()))
 	require.Zero(t, <-claimed)
 }
+
+func TestARunOfFilesThatAreGoneKeepsNothingUp(t *testing.T) {
+	t.Parallel()
+	h, _ := street(t, 1, "a")
+	f := newFleet(t, h, with(t))
+	s, err := newFleet(t, h, with(t, "00004_broken.sql", "alter table nowhere add column note text;")).
+		Up(t.Context(), fleet.Options{First: []string{"schema-a-000"}})
+	require.NoError(t, err)
+	require.Equal(t, placement.RunHalted, s.Run.State)
+	s, err = f.Up(t.Context(), fleet.Options{})
+	require.NoError(t, err)
+	require.True(t, s.Whole())
+	run, err := h.Catalog.LastRun(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, placement.RunAbandoned, run.State)
+}

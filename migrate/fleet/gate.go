@@ -217,7 +217,7 @@ func (f *Fleet) beyond(have histories, t target, err error) (version int64, _ er
 		return 0, err
 	}
 	if _, wholeErr := f.whole.Pending(migrate.Scope(t.Scope), has.applied); wholeErr != nil {
-		return 0, err
+		return 0, wholeErr
 	}
 	for _, m := range f.whole.Until(has.applied[len(has.applied)-1].Version).Scoped(migrate.Scope(t.Scope)) {
 		if m.Phase == migrate.PhaseContract {

@@ -21,7 +21,7 @@ func origin(run placement.Run) string {
 }
 
 // close ends where all homes have all: there is no run to begin. One of these files that was killed before it could say that it
-// is over is gone on with, which ends it.
+// is over is gone on with, which ends it. One of other files, on which nobody is at work, has nothing to go on with.
 func (f *Fleet) close(ctx context.Context, to aim, plan Plan, health Health) (Status, error) {
 	run, err := f.cfg.Catalog.LastRun(ctx)
 	switch {
@@ -30,6 +30,11 @@ func (f *Fleet) close(ctx context.Context, to aim, plan Plan, health Health) (St
 		return Status{}, err
 	case run.Files == f.files && aimOf(run) == to && run.State == placement.RunRunning:
 		return f.work(ctx, run, health)
+	case !run.Over() && (run.Files != f.files || aimOf(run) != to):
+		err := f.cfg.Catalog.AbandonRun(ctx, run.ID, "all homes have what other files make of them")
+		if err != nil && !errors.Is(err, placement.ErrRunState) {
+			return Status{}, err
+		}
 	}
 	return Status{UpToDate: plan.UpToDate}, nil
 }
