@@ -18,7 +18,7 @@ func newMigrateWatchCmd(a *app) *cobra.Command {
 		Use:   "watch",
 		Short: "Follow the last run, from any machine, until it ends",
 		Long: `Follow the last run, in whatever processes it is at work, until it is over, paused or halted, and end as 'landlord
-migrate up' would. It asks the catalog only, and waits for it where it cannot be reached. Ctrl-C ends the watching, not
+migrate up' would. It asks the catalog only, and waits for one that goes away meanwhile. Ctrl-C ends the watching, not
 the run.
 
 With --json it prints an object a second, one on each line. The last one also lists what failed and what is skipped.`,
