@@ -119,7 +119,12 @@ func TestNothingIsClaimedOfARunThatIsJustBeingAbandoned(t *testing.T) {
 		}
 		claimed <- len(targets)
 	}()
-	time.Sleep(500 * time.Millisecond)
+	require.Eventually(t, func() bool {
+		var waits bool
+		const q = `select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')`
+		require.NoError(t, tx.QueryRow(t.Context(), q).Scan(&waits))
+		return waits
+	}, time.Minute, 10*time.Millisecond, "a claim waits to know what becomes of the run")
 	require.NoError(t, tx.Commit(t.Context()))
 	require.Zero(t, <-claimed)
 }

@@ -22,25 +22,6 @@ create table landlord.gate (
 );
 insert into landlord.gate default values;
 
--- Takes an instance's sign of life. As its definer, because a service's login only reads the catalog. It holds the gate while it
--- looks, so that nobody comes in while the gate is being opened.
--- +goose StatementBegin
-create function landlord.beat(p_id uuid, p_name text, p_schema_version bigint) returns void
-language plpgsql volatile security definer set search_path = '' as $$
-declare
-    v_needs bigint;
-begin
-    select g.needs into v_needs from landlord.gate g for share;
-    if p_schema_version > 0 and p_schema_version < v_needs then
-        raise exception 'the application is written for version % of its tables, and the fleet has left that behind', p_schema_version
-            using errcode = 'LL010', hint = pg_catalog.format('It has to be written for version %s at least.', v_needs);
-    end if;
-    insert into landlord.instances as i (id, name, schema_version) values (p_id, p_name, p_schema_version)
-        on conflict (id) do update set seen_at = pg_catalog.clock_timestamp();
-end
-$$;
--- +goose StatementEnd
-
 -- +goose StatementBegin
 create function landlord.leave(p_id uuid) returns void
 language sql volatile security definer set search_path = '' as $$

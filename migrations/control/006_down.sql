@@ -5,10 +5,11 @@
 -- Homes above the version newest are brought down to it.
 alter table landlord.runs add column down boolean not null default false;
 
--- As before, and while homes are brought down an application that was written for more does not begin: it would find a home as it
--- wants it, and then not any more. Who begins such a run holds the gate alone.
+-- Takes an instance's sign of life. As its definer, because a service's login only reads the catalog. It holds the gate while it
+-- looks, so that nobody comes in while the gate is being opened, or a run down begun. While homes are brought down an application
+-- that was written for more does not begin: it would find a home as it wants it, and then not any more.
 -- +goose StatementBegin
-create or replace function landlord.beat(p_id uuid, p_name text, p_schema_version bigint) returns void
+create function landlord.beat(p_id uuid, p_name text, p_schema_version bigint) returns void
 language plpgsql volatile security definer set search_path = '' as $$
 declare
     v_needs bigint;
