@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	osexec "os/exec"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -30,10 +31,14 @@ func TestDatabasesAreEmptyAndApart(t *testing.T) {
 
 func TestADatabaseGoesWithItsTestWhateverStillUsesIt(t *testing.T) {
 	t.Parallel()
-	var dsn, name string
+	var name string
+	var idle, walsender *pgx.Conn
+	// A connection that nobody refers to any more is closed when memory is collected.
+	defer func() { runtime.KeepAlive(idle); runtime.KeepAlive(walsender) }()
 	t.Run("the test", func(t *testing.T) {
-		dsn = pgtest.NewDatabase(t)
-		idle, err := pgx.Connect(context.Background(), dsn)
+		dsn := pgtest.NewDatabase(t)
+		var err error
+		idle, err = pgx.Connect(context.Background(), dsn)
 		require.NoError(t, err)
 		name = ask(t, idle, `select current_database()::text`)
 		exec(t, idle, `create publication p for all tables`)
@@ -43,7 +48,7 @@ func TestADatabaseGoesWithItsTestWhateverStillUsesIt(t *testing.T) {
 		cfg, err := pgx.ParseConfig(dsn)
 		require.NoError(t, err)
 		cfg.RuntimeParams["replication"] = "database"
-		walsender, err := pgx.ConnectConfig(context.Background(), cfg)
+		walsender, err = pgx.ConnectConfig(context.Background(), cfg)
 		require.NoError(t, err)
 		walsender.PgConn().Frontend().Send(&pgproto3.Query{String: startReplication(name)})
 		require.NoError(t, walsender.PgConn().Frontend().Flush())
