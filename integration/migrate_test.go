@@ -1,17 +1,20 @@
 package integration_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 )
 
@@ -20,7 +23,10 @@ type runOutput struct {
 	Run                       int
 	State                     string
 	Pending, Leased, Verified int
+	Targets                   []runTarget
 }
+
+type runTarget struct{ Home, Tenant, State string }
 
 // start starts the program and returns it.
 func (s site) start(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *strings.Builder) {
@@ -55,6 +61,26 @@ func (s site) applied(t *testing.T, cluster string, version int) (rows, homes in
 	return rows, homes
 }
 
+// lockUnmigrated keeps the migrations of a home that has not had them yet from it, until what it returns is closed.
+func (s site) lockUnmigrated(t *testing.T) *pgx.Conn {
+	t.Helper()
+	targets := s.status(t).Targets
+	i := slices.IndexFunc(targets, func(g runTarget) bool { return g.Tenant != "" && g.State != "verified" })
+	require.GreaterOrEqual(t, i, 0)
+	home := strings.Split(targets[i].Home, "/") // cluster/database/schema
+	dsn, err := os.ReadFile(filepath.Join(s.dir, ".landlord", "secrets", home[0]+".operator.dsn"))
+	require.NoError(t, err)
+	cfg, err := pgx.ParseConfig(strings.TrimSpace(string(dsn)))
+	require.NoError(t, err)
+	cfg.Database = home[1]
+	conn, err := pgx.ConnectConfig(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	_, err = conn.Exec(t.Context(), "begin; lock table "+pgx.Identifier{home[2], "customers"}.Sanitize()+" in access share mode")
+	require.NoError(t, err)
+	return conn
+}
+
 func TestAMigrationThatIsKilledAgainAndAgainEndsWithEveryVersionOnce(t *testing.T) {
 	t.Parallel()
 	const crowd = 24
@@ -78,12 +104,15 @@ func TestAMigrationThatIsKilledAgainAndAgainEndsWithEveryVersionOnce(t *testing.
 		require.Equal(t, "running", s.status(t).State, "nobody has ended it")
 	}
 
+	// The run cannot come to its end before it is interrupted: one home is locked until then.
+	locked := s.lockUnmigrated(t)
 	before := s.status(t)
 	cmd, stderr := s.start(t, "migrate", "resume")
 	require.Eventually(t, func() bool { return s.status(t).Verified > before.Verified }, time.Minute, 20*time.Millisecond)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
 	require.Error(t, cmd.Wait())
 	require.Equal(t, 130, cmd.ProcessState.ExitCode())
+	require.NoError(t, locked.Close(t.Context()))
 	require.Contains(t, stderr.String(), "landlord migrate resume")
 	require.LessOrEqual(t, s.status(t).Leased, before.Leased, "what was in hand is finished, the rest given back; the dead hold theirs")
 
