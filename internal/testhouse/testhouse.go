@@ -4,6 +4,7 @@ package testhouse
 
 import (
 	"context"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -32,6 +33,8 @@ type Options struct {
 	Mode   isolation.Mode
 	// Clusters to build; empty: "a" and "b".
 	Clusters []string
+	// Migrations are the application's tables; nil: the sample application's.
+	Migrations fs.FS
 	// Own, if not nil, is the clusters' server, of this test alone, which may fail. The catalog stays on the tests' own.
 	Own *pglocal.Server
 	// Endpoint, if not nil, changes how routers reach a cluster, to put a proxy between.
@@ -75,7 +78,10 @@ func New(t testing.TB, opts Options) *House {
 	h.Catalog = h.OpenCatalog(t, h.CatalogDSN)
 	_, err = h.Catalog.Init(ctx, opts.IDType)
 	require.NoError(t, err)
-	set, err := migrate.Load(os.DirFS(SampleDir()))
+	if opts.Migrations == nil {
+		opts.Migrations = os.DirFS(SampleDir())
+	}
+	set, err := migrate.Load(opts.Migrations)
 	require.NoError(t, err)
 	h.Service, err = onboard.New(onboard.Config{Catalog: h.Catalog, Keys: h.Keys, Builder: set, Mode: opts.Mode})
 	require.NoError(t, err)
