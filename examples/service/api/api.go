@@ -70,6 +70,7 @@ func New(cfg Config) (http.Handler, error) {
 	own.HandleFunc("DELETE /projects/{id}", s.handle(s.deleteProject))
 	own.HandleFunc("GET /projects/{id}/tasks", s.handle(s.listTasks))
 	own.HandleFunc("POST /projects/{id}/tasks", s.handle(s.addTask))
+	own.HandleFunc("GET /tasks/{id}", s.handle(s.showTask))
 	own.HandleFunc("PATCH /tasks/{id}", s.handle(s.changeTask))
 	own.HandleFunc("DELETE /tasks/{id}", s.handle(s.deleteTask))
 	own.HandleFunc("GET /search", s.handle(s.search))

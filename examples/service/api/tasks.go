@@ -92,6 +92,14 @@ func (s *service) addTask(w http.ResponseWriter, r *http.Request) error {
 	return s.answerTask(w, r, http.StatusCreated, q, id, body.Title)
 }
 
+func (s *service) showTask(w http.ResponseWriter, r *http.Request) error {
+	id, err := pathID(r)
+	if err != nil {
+		return err
+	}
+	return s.answerTask(w, r, http.StatusOK, "select "+taskColumns+" from tasks where id = $1", id)
+}
+
 func (s *service) changeTask(w http.ResponseWriter, r *http.Request) error {
 	id, err := pathID(r)
 	if err != nil {
