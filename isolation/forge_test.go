@@ -293,7 +293,7 @@ func TestSealedDeniesAdvisoryLocksAndDoBlocksAndEveryModeTemporaryTables(t *test
 		refuses(t, conn, pgerr.InsufficientPrivilege, "create temp table x (i int)")
 		refuses(t, conn, pgerr.InsufficientPrivilege, "create function pg_temp.f() returns int language sql as 'select 1'")
 		// What takes over when the application is done works all the same.
-		exec(t, conn, strings.Join(isolation.ResetSQL(p.want.Mode, false), ";"))
+		exec(t, conn, strings.Join(isolation.ResetSQL(false), ";"))
 		exec(t, p.migrator(t), "do $$ begin perform pg_advisory_xact_lock(1); end $$")
 		exec(t, p.admin(t), "select pg_advisory_lock(1)")
 	})

@@ -55,11 +55,13 @@ func ensureRoles(t *testing.T, dsn string) {
 	})
 }
 
-// newHome makes a database in a mode and installs landlord's objects.
+// newHome makes a database in a mode, installs landlord's objects, and hardens it.
 func newHome(t *testing.T, mode isolation.Mode) *home {
 	t.Helper()
 	h := newDatabase(t, mode)
 	_, err := isolation.Install(t.Context(), h.super(t), h.want, h.ring)
+	require.NoError(t, err)
+	_, err = isolation.Harden(t.Context(), h.super(t), false, false)
 	require.NoError(t, err)
 	return h
 }

@@ -115,7 +115,8 @@ func (tr *trial) search(t *testing.T, trace string) {
 	err := tr.thief.TxWith(t.Context(), router.TxOptions{ReadOnly: true}, func(ctx context.Context, tx *router.Tx) error {
 		for what, q := range found {
 			var n int
-			if err := tx.QueryRow(ctx, q).Scan(&n); err != nil {
+			err := tx.Savepoint(ctx, func(ctx context.Context, tx *router.Tx) error { return tx.QueryRow(ctx, q).Scan(&n) })
+			if err != nil && !refused(err, insufficientPrivilege) { // who may not look, finds nothing
 				return fmt.Errorf("look for %s: %w", what, err)
 			}
 			if n > 0 {

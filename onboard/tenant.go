@@ -251,6 +251,9 @@ func (s *Service) createDatabase(ctx context.Context, c placement.Cluster, p pla
 		return err
 	}
 	return withOperator(ctx, c, p.Home.Database, func(conn *pgx.Conn) error {
+		if err := s.hardenLike(ctx, c, conn); err != nil {
+			return err
+		}
 		return s.cfg.Builder.Prepare(ctx, conn, false)
 	})
 }

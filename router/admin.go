@@ -104,5 +104,5 @@ func (a *Admin) target(ctx context.Context, cluster, database string) (*target, 
 
 // openAdminSession makes a connection of the admin login ready.
 func openAdminSession(ctx context.Context, conn *pgx.Conn, id isolation.Identity) (*session, error) {
-	return openSession(ctx, conn, id, adminSQL, nil, isolation.ResetSQL(id.Mode, true), nil)
+	return openSession(ctx, conn, id, adminSQL, nil, isolation.ResetSQL(true), nil)
 }

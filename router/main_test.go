@@ -52,6 +52,7 @@ func newNeighbours(t *testing.T, opts testhouse.Options, change ...func(*router.
 		require.NoError(t, err)
 		opts.Bouncer(t, pgtest.Server(t), backends)
 	}
+	opts.Soft = true // these tests look into sessions
 	h := testhouse.New(t, opts)
 	n := &neighbours{
 		House: h, t: t, r: h.Router(t, change...),

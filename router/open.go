@@ -76,18 +76,20 @@ func (r *Router) ready(ctx context.Context, t *target, conn *pgx.Conn, open open
 // openTenantSession makes a connection ready to enter tenants, in whatever mode the database is.
 func (r *Router) openTenantSession(ctx context.Context, conn *pgx.Conn, id isolation.Identity) (*session, error) {
 	var others []string
-	var may bool
-	const q = `select has_function_privilege('pg_catalog.set_config(text, text, boolean)', 'execute')`
-	if err := conn.QueryRow(ctx, q).Scan(&may); err != nil {
+	var settings, locks bool // what modes and hardening may have taken
+	const q = `
+select has_function_privilege('pg_catalog.set_config(text, text, boolean)', 'execute'),
+       has_function_privilege('pg_catalog.pg_advisory_unlock_all()', 'execute')`
+	if err := conn.QueryRow(ctx, q).Scan(&settings, &locks); err != nil {
 		return nil, fmt.Errorf("read the login's rights: %w", err)
 	}
-	if may {
+	if settings {
 		others = append(others, pathSQL)
 	}
 	if r.cfg.SchemaVersion > 0 && id.Version >= demandFrom {
 		others = append(others, demandSQL)
 	}
-	s, err := openSession(ctx, conn, id, enterSQL, others, isolation.ResetSQL(id.Mode, false), r.cfg.Types)
+	s, err := openSession(ctx, conn, id, enterSQL, others, isolation.ResetSQL(locks), r.cfg.Types)
 	if err != nil {
 		return nil, err
 	}

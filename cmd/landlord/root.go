@@ -100,6 +100,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newMigrateCmd(a),
 		newInstanceCmd(a),
 		newDoctorCmd(a),
+		newHardenCmd(a),
 		newBenchCmd(a),
 		newVersionCmd(a),
 	)

@@ -33,6 +33,8 @@ type Options struct {
 	Mode   isolation.Mode
 	// Clusters to build; empty: "a" and "b".
 	Clusters []string
+	// Soft leaves to the application's logins what hardening takes, for tests that make a mess of a session and look at it.
+	Soft bool
 	// Migrations are the application's tables; nil: the sample application's.
 	Migrations fs.FS
 	// Own, if not nil, is the clusters' server, of this test alone, which may fail. The catalog stays on the tests' own.
@@ -103,6 +105,10 @@ func New(t testing.TB, opts Options) *House {
 		require.NoError(t, h.Catalog.AddCluster(ctx, c))
 		t.Cleanup(func() { h.drop(t, c.SharedDatabase) })
 		_, err := h.Service.SetUp(ctx, c)
+		require.NoError(t, err)
+	}
+	if !opts.Soft {
+		_, err = h.Service.Harden(ctx, false, false) // dedicated databases follow
 		require.NoError(t, err)
 	}
 	return h
