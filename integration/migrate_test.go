@@ -129,3 +129,31 @@ func TestAMigrationThatIsKilledAgainAndAgainEndsWithEveryVersionOnce(t *testing.
 	require.Equal(t, crowd+2, total)
 	require.Contains(t, s.must(t, "migrate", "plan"), "26 homes are up to date\n")
 }
+
+func TestAMigrationThatStoodStillDoesNothingMoreAfterALaterRun(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for i := range 12 {
+		s.must(t, "tenant", "add", fmt.Sprintf("tenant-%02d", i), "--model", "schema", "--cluster", "a")
+	}
+	file := filepath.Join(s.dir, ".landlord", "migrations", "00004_note.sql")
+	slow := "-- +goose Up\nalter table customers add column note text;\nselect pg_sleep(0.3);\n-- +goose Down\nalter table customers drop column note;\n"
+	require.NoError(t, os.WriteFile(file, []byte(slow), 0o600))
+	cmd, stderr := s.start(t, "migrate", "up")
+	require.Eventually(t, func() bool {
+		out := s.status(t)
+		return out.State == "running" && out.Leased > 0 && out.Verified > 2
+	}, time.Minute, 20*time.Millisecond)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGSTOP))
+
+	// When its leases have lapsed, another run takes everything back.
+	require.Eventually(t, func() bool {
+		_, _, status := s.run("migrate", "down", "--to", "3", "--yes")
+		return status == 0
+	}, time.Minute, 500*time.Millisecond)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGCONT))
+	require.Error(t, cmd.Wait())
+	require.Contains(t, stderr.String(), "abandoned")
+	rows, _ := s.applied(t, "a", 4)
+	require.Zero(t, rows)
+}

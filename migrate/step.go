@@ -22,11 +22,11 @@ type Limits struct {
 	Statement time.Duration // how long a statement runs
 }
 
-// Attempt says on whose behalf a migration is applied. The data remembers it: who comes later with a lower lease of the same
-// run is refused.
+// Attempt says on whose behalf a migration is applied. The data remembers it: who comes later with a lower lease, of whatever run,
+// is refused.
 type Attempt struct {
 	Run   string // uuid
-	Lease int64
+	Lease int64  // rises over all attempts at a target, in this run and in those before
 }
 
 // ErrOvertaken reports that another worker has taken over a target. Nothing was changed, and it is no longer the caller's.

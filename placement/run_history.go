@@ -44,3 +44,20 @@ func (c *Catalog) RunByNumber(ctx context.Context, number int64) (r Run, err err
 	})
 	return r, err
 }
+
+// LiftRuns sees to it that the next run is numbered above a number, and numbers the one with this id so at once, if there is one: by its
+// number, homes tell whoever comes late from whoever comes next. That is needed after the catalog was restored from an older backup.
+func (c *Catalog) LiftRuns(ctx context.Context, above int64, run string) error {
+	const lift = `select setval('landlord.runs_number_seq', $1) from landlord.runs_number_seq where last_value < $1`
+	const renumber = `update landlord.runs set number = default where id = $1`
+	return c.ledger(ctx, "lift the number of runs", func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockRuns); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, lift, above); err != nil || run == "" {
+			return err
+		}
+		_, err := tx.Exec(ctx, renumber, run)
+		return err
+	})
+}

@@ -43,16 +43,16 @@ page as (
      for share of r for update of t skip locked)
 update landlord.run_targets t
    set state = 'leased', lease = t.lease + 1, worker = $5, leased_until = clock_timestamp() + $6
-  from page p
+  from page p join landlord.runs r on r.id = p.run
  where (t.run, t.cluster, t.database, t.place) = (p.run, p.cluster, p.database, p.place)
-returning t.cluster, t.database, t.place, t.scope, coalesce(t.tenant, ''), t.wave, t.state, t.lease`
+returning t.cluster, t.database, t.place, t.scope, coalesce(t.tenant, ''), t.wave, t.state, t.lease, r.number << 32 | t.lease`
 	err = c.ledger(ctx, "claim targets", func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, query, claim.Run, claim.Cluster, claim.Database, claim.Limit, claim.Worker, claim.TTL, claim.Share)
 		if err != nil {
 			return err
 		}
 		targets, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t RunTarget, err error) {
-			err = row.Scan(&t.Home.Cluster, &t.Home.Database, &t.Home.Schema, &t.Scope, &t.Tenant, &t.Wave, &t.State, &t.Lease)
+			err = row.Scan(&t.Home.Cluster, &t.Home.Database, &t.Home.Schema, &t.Scope, &t.Tenant, &t.Wave, &t.State, &t.Lease, &t.Fence)
 			return t, err
 		})
 		return err

@@ -76,7 +76,8 @@ type RunTarget struct {
 	Wave   int
 
 	State    TargetState
-	Lease    int64
+	Lease    int64  // counts the claims of it in the run
+	Fence    int64  // of a claimed one: higher than that of every claim before, of this run and of those before it
 	SQLState string // of the last error, if PostgreSQL raised it
 	Error    string
 	Reason   string // why it is skipped

@@ -30,6 +30,7 @@ func (f *Fleet) work(ctx context.Context, run placement.Run, health Health) (Sta
 	}
 	c := &crew{Fleet: f, run: run, health: health, wake: make(chan struct{}), ready: make(chan struct{}, 1)}
 	c.reach.Store(&r)
+	c.beats.Store(&beats{})
 	err = c.work(ctx)
 	// What is known of the run is told also when ctx has ended.
 	statusCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.cfg.Grace)
@@ -49,7 +50,8 @@ type crew struct {
 	run    placement.Run // as it was when work began
 	health Health
 	reach  atomic.Pointer[reach]
-	idle   atomic.Int32  // workers that found nothing to do
+	idle   atomic.Int32 // workers that found nothing to do
+	beats  atomic.Pointer[beats]
 	ready  chan struct{} // one has come to the end of what there was to do
 
 	mu   sync.Mutex    // guards wake
@@ -99,10 +101,23 @@ func (c *crew) work(ctx context.Context) error {
 	return err
 }
 
+// beats are renewals that followed each other before what they renewed could lapse: when the first and the last of them began.
+type beats struct{ first, last time.Time }
+
 // heartbeat renews what this process holds. That it fails for a while is no harm: who is overtaken is refused by the home.
 func (c *crew) heartbeat(ctx context.Context) {
 	for pause(ctx, c.cfg.Lease/3) {
-		if err := c.cfg.Catalog.RenewTargets(ctx, c.run.ID, c.process, c.cfg.Lease); err != nil && ctx.Err() == nil {
+		begun := time.Now()
+		err := c.cfg.Catalog.RenewTargets(ctx, c.run.ID, c.process, c.cfg.Lease)
+		switch {
+		case err == nil:
+			b := *c.beats.Load()
+			if begun.Sub(b.last) >= c.cfg.Lease {
+				b.first = begun
+			}
+			b.last = begun
+			c.beats.Store(&b)
+		case ctx.Err() == nil:
 			c.log.WarnContext(ctx, "leases of migration targets not renewed", "run", c.run.Number, "error", err)
 		}
 	}

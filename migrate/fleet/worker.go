@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -24,13 +25,15 @@ type worker struct {
 	scope migrate.Scope
 	used  int // targets that conn has seen
 
-	turned bool // the last target made room for others
+	turned  bool      // the last target made room for others
+	claimed time.Time // when it asked for what it holds
 }
 
 func (w *worker) loop(ctx context.Context) error {
 	wait := pollFirst
 	for ctx.Err() == nil {
 		woken := w.woken()
+		w.claimed = time.Now()
 		targets, err := w.cfg.Catalog.ClaimTargets(ctx, placement.Claim{
 			Run: w.run.ID, Cluster: w.cluster, Database: w.favoured(), Worker: w.process, TTL: w.cfg.Lease,
 			Limit: pageSize, Share: w.cfg.Workers,
@@ -71,7 +74,7 @@ func (w *worker) page(ctx context.Context, targets []target) error {
 	lost, recorded := false, time.Now()
 	results := make([]placement.TargetResult, 0, len(targets))
 	for _, t := range targets {
-		if ctx.Err() != nil || lost {
+		if ctx.Err() != nil || lost || !w.holds() {
 			results = append(results, placement.TargetResult{Target: t, State: placement.TargetPending}) // given back
 			continue
 		}
@@ -80,9 +83,7 @@ func (w *worker) page(ctx context.Context, targets []target) error {
 			failed = w.migrate(ctx, have, t)
 			lost = migrate.Judge(failed) == migrate.Unreachable || w.conn.IsClosed()
 		}
-		if !errors.Is(failed, migrate.ErrOvertaken) {
-			results = append(results, w.result(t, failed))
-		}
+		results = append(results, w.result(t, failed))
 		if time.Since(recorded) > flush {
 			if err := w.record(results); err != nil {
 				return err
@@ -94,6 +95,13 @@ func (w *worker) page(ctx context.Context, targets []target) error {
 		w.close()
 	}
 	return w.record(results)
+}
+
+// holds reports whether what it has claimed is still its own. A process that was stopped for a while, or that the catalog has not
+// heard of, finds out here before the homes refuse it.
+func (w *worker) holds() bool {
+	b := w.beats.Load()
+	return time.Since(w.claimed) < w.cfg.Lease || time.Since(b.last) < w.cfg.Lease && b.first.Sub(w.claimed) < w.cfg.Lease
 }
 
 // prepare sees to it that there is a connection to the targets' database, and reads what they have.
@@ -150,7 +158,7 @@ func (w *worker) apply(ctx context.Context, m migrate.Migration, t target) error
 	if w.scope == migrate.ScopeTenant {
 		to.Schema = t.Home.Schema
 	}
-	by, step := migrate.Attempt{Run: w.run.ID, Lease: t.Lease}, m.Apply
+	by, step := migrate.Attempt{Run: w.run.ID, Lease: t.Fence}, m.Apply
 	switch {
 	case w.run.Down:
 		step = m.Undo
@@ -179,7 +187,13 @@ func (w *worker) result(t target, err error) placement.TargetResult {
 	if verdict == migrate.Again || verdict == migrate.Unreachable {
 		r.State = placement.TargetPending
 	}
-	r.Blameless = verdict == migrate.Unreachable || verdict == migrate.Held || isUnfit(err)
+	overtaken := errors.Is(err, migrate.ErrOvertaken)
+	if overtaken {
+		// The ledger passes this over where another worker has the target. Where it has not, the home knows more than the ledger.
+		err = fmt.Errorf("%w, of whom the catalog does not know, as after it was restored from a backup: landlord migrate reconcile, "+
+			"then landlord migrate retry", err)
+	}
+	r.Blameless = verdict == migrate.Unreachable || verdict == migrate.Held || isUnfit(err) || overtaken
 	r.SQLState, r.Error = pgerr.Code(err), redact(err)
 	return r
 }

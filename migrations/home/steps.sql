@@ -4,6 +4,7 @@
 -- begin_step opens a step, or refuses it; nothing of the file has run when it raises. It locks the schema against every
 -- other step and against the building of a new home. p_alone: the file runs outside a transaction, so that this is committed
 -- before it; the caller holds the lock for its session then. It returns whether the same file had begun before and was cut off.
+-- p_lease rises over all runs: who comes back late, of whatever run, has a lower one than whoever came after.
 create or replace function landlord.begin_step(
     p_schema name, p_version bigint, p_checksum text, p_run uuid, p_lease bigint, p_alone boolean) returns boolean
     language plpgsql volatile
@@ -36,7 +37,7 @@ begin
     if v_bypass is not true then
         raise exception 'role % does not have BYPASSRLS', current_user using errcode = '42501',
             hint = 'landlord init gives landlord_migrator what it needs.';
-    elsif v_run = p_run and v_lease > p_lease then
+    elsif v_lease > p_lease or v_lease = p_lease and v_run <> p_run then
         raise exception 'another worker has taken this schema over' using errcode = 'LL007';
     elsif v_held then
         raise exception 'the home is being moved' using errcode = 'LL009';

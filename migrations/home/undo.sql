@@ -25,7 +25,7 @@ begin
     insert into landlord.schema_step as s (schema, run, lease, unfinished)
     values (p_schema, p_run, p_lease, case when p_alone then -p_version end)
         on conflict (schema) do update set run = excluded.run, lease = excluded.lease, unfinished = excluded.unfinished
-         where s.run <> excluded.run or s.lease <= excluded.lease;
+         where s.lease < excluded.lease or s.lease = excluded.lease and s.run = excluded.run;
     if not found then
         raise exception 'another worker has taken this schema over' using errcode = 'LL007';
     end if;
