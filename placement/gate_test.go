@@ -97,13 +97,15 @@ func TestGateWaitsForRunsAndRunsForTheGate(t *testing.T) {
 	require.False(t, w.Soon)
 	require.Len(t, w.For, 1)
 	require.Contains(t, w.For[0], fmt.Sprintf("run %d, which is paused: landlord migrate resume", run.Number))
-	_, err = c.SetRunState(t.Context(), run.ID, placement.RunRunning, "", 0, placement.RunPaused)
+	_, err = c.GoOn(t.Context(), run, 0, placement.RunPaused)
 	require.NoError(t, err)
 	require.True(t, tryGate(t, c).Soon)
 	exec(t, conn, `update landlord.runs set state = 'failed'`)
 	require.Empty(t, tryGate(t, c).For)
 
-	// Files that were chosen before are not begun with.
+	// Files that were chosen before are not begun with, nor gone on with.
+	_, err = c.GoOn(t.Context(), run, 0, placement.RunFailed)
+	require.ErrorIs(t, err, placement.ErrGate)
 	_, _, err = c.BeginRun(t.Context(), placement.Run{Files: "x", Newest: 5, State: placement.RunRunning, Waves: 1}, nil)
 	require.ErrorIs(t, err, placement.ErrGate)
 	_, begun, err = c.BeginRun(t.Context(), placement.Run{Files: "y", Newest: 6, State: placement.RunRunning, Waves: 1, Contracted: 6}, nil)

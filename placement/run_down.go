@@ -13,8 +13,8 @@ import (
 // ErrInstances reports that versions cannot be undone because instances of the application need them.
 var ErrInstances = errors.New("instances of the application need what would be undone")
 
-// CheckDown is [ErrInstances] while instances of the application are on record that were written for a version above to. One
-// that has fallen silent counts: it may be cut off from the catalog only, and still at work.
+// CheckDown is [ErrInstances] while instances of the application are on record that were written for a version above to, or that do
+// not say for which. One that has fallen silent counts: it may be cut off from the catalog only, and still at work.
 func (c *Catalog) CheckDown(ctx context.Context, to int64) error {
 	return c.read(ctx, "look for instances of the application", func(ctx context.Context, q querier) error {
 		return checkDown(ctx, q, to)
@@ -22,7 +22,8 @@ func (c *Catalog) CheckDown(ctx context.Context, to int64) error {
 }
 
 func checkDown(ctx context.Context, q querier, to int64) error {
-	const query = `select name, schema_version, seen_at from landlord.instances where schema_version > $1 order by seen_at desc, name`
+	const query = `select name, schema_version, seen_at from landlord.instances where schema_version > $1 or schema_version = 0
+order by seen_at desc, name`
 	rows, err := q.Query(ctx, query, to)
 	if err != nil {
 		return err
@@ -32,7 +33,11 @@ func checkDown(ctx context.Context, q querier, to int64) error {
 	var seen time.Time
 	var all []string
 	if _, err := pgx.ForEachRow(rows, []any{&name, &version, &seen}, func() error {
-		all = append(all, fmt.Sprintf("%s needs version %d (last seen %s)", name, version, seen.UTC().Format(time.RFC3339)))
+		need := fmt.Sprintf("needs version %d", version)
+		if version == 0 {
+			need = "does not say which version it needs"
+		}
+		all = append(all, fmt.Sprintf("%s %s (last seen %s)", name, need, seen.UTC().Format(time.RFC3339)))
 		return nil
 	}); err != nil || len(all) == 0 {
 		return err

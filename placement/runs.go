@@ -53,7 +53,7 @@ type Run struct {
 	StartedAt time.Time
 	EndedAt   *time.Time
 	Down      bool // homes above Newest are brought down to it
-	// Contracted is where the gate stood when the files were chosen. Only [Catalog.BeginRun] asks for it, and it is not kept.
+	// Contracted is where the gate stood when the files were chosen. [Catalog.BeginRun] and [Catalog.GoOn] ask for it; it is not kept.
 	Contracted int64 `db:"-"`
 
 	Between
@@ -146,11 +146,7 @@ returning ` + runColumns
 		if _, err := tx.Exec(ctx, lockRuns); err != nil {
 			return err
 		}
-		lock := `for share`
-		if r.Down { // no instance of the application begins meanwhile that needs what is undone
-			lock = `for update`
-		}
-		if err := holdGate(ctx, tx, r.Contracted, lock); err != nil {
+		if err := holdForRun(ctx, tx, r); err != nil {
 			return err
 		}
 		var err error
@@ -250,13 +246,24 @@ select $1, cluster, database, place, scope, nullif(tenant, ''), wave, case when 
 	return err
 }
 
-// SetRunState brings a run from one of the states to another. When it is in none of them, it is [ErrRunState].
-func (c *Catalog) SetRunState(ctx context.Context, run string, to RunState, why string, stopAfter int, from ...RunState) (r Run, err error) {
+// SetRunState brings a run from one of the states to another in which nobody works on it. When it is in none of them, it is
+// [ErrRunState].
+func (c *Catalog) SetRunState(ctx context.Context, run string, to RunState, why string, stopAfter int, from ...RunState) (Run, error) {
+	return c.setRunState(ctx, fmt.Sprintf("set the run %s", to), run, to, why, stopAfter, from,
+		func(context.Context, pgx.Tx) error { return nil })
+}
+
+func (c *Catalog) setRunState(
+	ctx context.Context, act, run string, to RunState, why string, stopAfter int, from []RunState, may func(context.Context, pgx.Tx) error,
+) (r Run, err error) {
 	const update = `
 update landlord.runs set state = $2, why = $3, stop_after = $4, ended_at = null
 where id = $1 and state = any($5) returning ` + runColumns
-	err = c.ledger(ctx, fmt.Sprintf("set the run %s", to), func(ctx context.Context, tx pgx.Tx) error {
+	err = c.ledger(ctx, act, func(ctx context.Context, tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockRuns); err != nil {
+			return err
+		}
+		if err := may(ctx, tx); err != nil {
 			return err
 		}
 		r, err = oneRun(ctx, tx, update, run, to, why, stopAfter, from)
@@ -271,6 +278,28 @@ where id = $1 and state = any($5) returning ` + runColumns
 		return err
 	})
 	return r, err
+}
+
+// GoOn makes a run running again that is in one of the states. As with [Catalog.BeginRun], it is [ErrGate] when the gate is not
+// where it was when r's files were chosen, and a run down goes on only where [Catalog.CheckDown] has nothing against it.
+func (c *Catalog) GoOn(ctx context.Context, r Run, stopAfter int, from ...RunState) (Run, error) {
+	const act = "go on with the run"
+	return c.setRunState(ctx, act, r.ID, RunRunning, "", stopAfter, from, func(ctx context.Context, tx pgx.Tx) error {
+		if err := holdForRun(ctx, tx, r); err != nil || !r.Down {
+			return err
+		}
+		return checkDown(ctx, tx, r.Newest)
+	})
+}
+
+// holdForRun keeps the gate where it was when the files of a run were chosen; for one down, no instance of the application begins
+// meanwhile that needs what is undone.
+func holdForRun(ctx context.Context, tx pgx.Tx, r Run) error {
+	lock := `for share`
+	if r.Down {
+		lock = `for update`
+	}
+	return holdGate(ctx, tx, r.Contracted, lock)
 }
 
 // RetryTargets makes failed targets of a run pending again, all or the one at home, but those at except, and returns how many.

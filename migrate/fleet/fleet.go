@@ -246,8 +246,8 @@ func (f *Fleet) resume(ctx context.Context, o Options) (Status, error) {
 	if err := f.setBetween(ctx, run, o); err != nil {
 		return f.status(ctx, run, err)
 	}
-	run, err = f.cfg.Catalog.SetRunState(ctx, run.ID, placement.RunRunning, "", o.StopAfter,
-		placement.RunRunning, placement.RunPaused, placement.RunHalted)
+	run.Contracted = f.gate.Contracted
+	run, err = f.cfg.Catalog.GoOn(ctx, run, o.StopAfter, placement.RunRunning, placement.RunPaused, placement.RunHalted)
 	if err != nil {
 		return Status{}, err
 	}
@@ -292,8 +292,8 @@ func (f *Fleet) retry(ctx context.Context, home *placement.Home, o Options) (Sta
 	case n == 0:
 		return f.status(ctx, run, errors.New("no such target has failed in the last run"))
 	}
-	run, err = f.cfg.Catalog.SetRunState(ctx, run.ID, placement.RunRunning, "", run.StopAfter,
-		placement.RunRunning, placement.RunPaused, placement.RunHalted, placement.RunFailed)
+	run.Contracted = f.gate.Contracted
+	run, err = f.cfg.Catalog.GoOn(ctx, run, run.StopAfter, placement.RunRunning, placement.RunPaused, placement.RunHalted, placement.RunFailed)
 	if err != nil {
 		return Status{}, err
 	}
