@@ -146,6 +146,11 @@ func TestAMigrationThatStoodStillDoesNothingMoreAfterALaterRun(t *testing.T) {
 	}, time.Minute, 20*time.Millisecond)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGSTOP))
 
+	require.Eventually(t, func() bool {
+		out, _, _ := s.run("migrate", "status")
+		return strings.Contains(out, "no process is at work on it: landlord migrate resume")
+	}, time.Minute, 500*time.Millisecond)
+
 	// When its leases have lapsed, another run takes everything back.
 	require.Eventually(t, func() bool {
 		_, _, status := s.run("migrate", "down", "--to", "3", "--yes")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -232,6 +233,10 @@ func (m Migration) Check() error {
 	}
 	return nil
 }
+
+// Rebuilds reports whether the migration makes an index of this name concurrently: one that an attempt has left invalid is dropped by
+// the next.
+func (m Migration) Rebuilds(index string) bool { return slices.Contains(m.indexes, index) }
 
 // single is the only statement of a file or of its Down section.
 func single(statements []string) (string, error) {

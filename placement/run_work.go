@@ -60,6 +60,15 @@ returning t.cluster, t.database, t.place, t.scope, coalesce(t.tenant, ''), t.wav
 	return targets, err
 }
 
+// Attend says that a process works on a run, and will say so again within ttl.
+func (c *Catalog) Attend(ctx context.Context, run string, ttl time.Duration) error {
+	const update = `update landlord.runs set seen_until = greatest(seen_until, clock_timestamp() + $2) where id = $1`
+	return c.ledger(ctx, "attend to the run", func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, update, run, ttl)
+		return err
+	})
+}
+
 // RenewTargets renews all that a worker holds.
 func (c *Catalog) RenewTargets(ctx context.Context, run, worker string, ttl time.Duration) error {
 	const update = `

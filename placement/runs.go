@@ -53,6 +53,10 @@ type Run struct {
 	StartedAt time.Time
 	EndedAt   *time.Time
 	Down      bool // homes above Newest are brought down to it
+	// Phases are those of the files that it began with, in their order, each once.
+	Phases     []string
+	AllowDrift bool // homes that have drifted are migrated, too
+	AtWork     bool // it is running, and a process has said so a moment ago
 	// Contracted is where the gate stood when the files were chosen. [Catalog.BeginRun] and [Catalog.GoOn] ask for it; it is not kept.
 	Contracted int64 `db:"-"`
 
@@ -90,6 +94,7 @@ var (
 )
 
 const runColumns = `id::text, number, files, folder, newest, state, wave, waves, stop_after, canary, why, actor, started_at, ended_at, down,
+phases, allow_drift, state = 'running' and coalesce(seen_until > clock_timestamp(), false),
 soak, checked, case when wave < waves then wave_done_at + soak - clock_timestamp() end, coalesce(checker <> '' and check_until > clock_timestamp(), false)`
 
 // LastRun returns the run that began last, or [ErrNoRun].
@@ -137,8 +142,8 @@ func (c *Catalog) BeginRun(ctx context.Context, r Run, targets []RunTarget) (_ R
 	const unfinished = `
 select ` + runColumns + ` from landlord.runs where state in ('running', 'paused', 'halted') for update`
 	const insert = `
-insert into landlord.runs (files, newest, state, waves, stop_after, canary, why, actor, down, soak, checked, folder)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+insert into landlord.runs (files, newest, state, waves, stop_after, canary, why, actor, down, soak, checked, folder, phases, allow_drift)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, coalesce($13::text[], '{}'), $14)
 returning ` + runColumns
 	var out Run
 	err = c.ledger(ctx, "begin a run", func(ctx context.Context, tx pgx.Tx) error {
@@ -166,7 +171,7 @@ returning ` + runColumns
 			}
 		}
 		out, err = oneRun(ctx, tx, insert, r.Files, r.Newest, r.State, r.Waves, r.StopAfter, r.Canary, r.Why, c.cfg.Actor, r.Down,
-			r.Soak, r.Checked, r.Folder)
+			r.Soak, r.Checked, r.Folder, r.Phases, r.AllowDrift)
 		if err != nil {
 			return err
 		}
@@ -323,6 +328,23 @@ where run = $1 and state = 'failed' and ($2 = '' or (cluster, database, place) =
 		return err
 	})
 	return n, err
+}
+
+// BarTargets enters pending targets of a run as failed, each for a reason that says nothing of the files.
+func (c *Catalog) BarTargets(ctx context.Context, run string, why map[Home]string) error {
+	const update = `
+update landlord.run_targets t set state = 'failed', blameless = true, error = d.why
+  from unnest($2::text[], $3::text[], $4::text[], $5::text[]) as d (cluster, database, place, why)
+ where t.run = $1 and (t.cluster, t.database, t.place) = (d.cluster, d.database, d.place) and t.state = 'pending'`
+	var clusters, databases, places, reasons []string
+	for h, reason := range why {
+		clusters, databases, places = append(clusters, h.Cluster), append(databases, h.Database), append(places, h.Schema)
+		reasons = append(reasons, reason)
+	}
+	return c.ledger(ctx, "bar targets", func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, update, run, clusters, databases, places, reasons)
+		return err
+	})
 }
 
 // SkipTarget takes a target out of a run that is neither verified nor being worked on, for a reason, and returns whether it

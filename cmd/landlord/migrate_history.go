@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,6 +48,7 @@ shows the last.`,
 type pastRunView struct {
 	Run       int64      `json:"run"`
 	State     string     `json:"state"`
+	Phases    []string   `json:"phases"` // of its files; none: it is from before they were recorded
 	Newest    int64      `json:"newest"`
 	Targets   int        `json:"targets"`
 	Verified  int        `json:"verified"`
@@ -68,7 +70,7 @@ func (a *app) migrateHistory(ctx context.Context, limit int) error {
 		views := []pastRunView{}
 		for _, r := range runs {
 			views = append(views, pastRunView{
-				r.Number, string(r.State), r.Newest, r.Targets, r.Verified, r.Failed, r.Skipped, r.Actor, r.StartedAt, r.EndedAt,
+				r.Number, string(r.State), append([]string{}, r.Phases...), r.Newest, r.Targets, r.Verified, r.Failed, r.Skipped, r.Actor, r.StartedAt, r.EndedAt,
 				r.Took.Seconds(), r.Why,
 			})
 		}
@@ -81,13 +83,13 @@ func writeHistory(w io.Writer, runs []pastRunView) {
 		fmt.Fprintln(w, "there is no run")
 		return
 	}
-	fmt.Fprintln(w, "RUN\tSTATE\tNEWEST\tTARGETS\tVERIFIED\tFAILED\tSKIPPED\tSTARTED\tTOOK\tBY")
+	fmt.Fprintln(w, "RUN\tSTATE\tPHASES\tNEWEST\tTARGETS\tVERIFIED\tFAILED\tSKIPPED\tSTARTED\tTOOK\tBY")
 	for _, r := range runs {
 		took := time.Duration(r.Seconds * float64(time.Second)).Round(100 * time.Millisecond).String()
 		if r.EndedAt == nil {
 			took += " so far"
 		}
-		fmt.Fprintf(w, "%d\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", r.Run, r.State, r.Newest, r.Targets, r.Verified, r.Failed, r.Skipped,
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", r.Run, r.State, strings.Join(r.Phases, ", "), r.Newest, r.Targets, r.Verified, r.Failed, r.Skipped,
 			r.StartedAt.Local().Format(time.RFC3339), took, r.Actor)
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/landlord-go/landlord/migrate"
-	"github.com/landlord-go/landlord/migrate/drift"
 	"github.com/landlord-go/landlord/migrate/fleet"
 	"github.com/landlord-go/landlord/migrate/lint"
 	"github.com/landlord-go/landlord/migrate/rehearsal"
@@ -162,17 +161,6 @@ func (p preflight) remarks() []string {
 		lines = append(lines, fmt.Sprintf("the linter finds %s in what is pending: landlord migrate lint shows them", number(warnings, "warning")))
 	}
 	return lines
-}
-
-// lookForDrift is how a fleet learns which homes have drifted.
-func (a *app) lookForDrift(catalog *placement.Catalog, set *migrate.Set) func(context.Context, []placement.Home) (map[placement.Home]string, error) {
-	return func(ctx context.Context, homes []placement.Home) (map[placement.Home]string, error) {
-		drifted, unknown, reason, err := drift.Among(ctx, drift.Config{Catalog: catalog, Set: set}, homes)
-		if unknown > 0 {
-			a.progress("%d homes could not be looked at for drift, and are migrated all the same: %s", unknown, oneLine(reason))
-		}
-		return drifted, err
-	}
 }
 
 // number writes how many things there are.

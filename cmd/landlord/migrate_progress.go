@@ -65,6 +65,9 @@ func (a *app) draw(s fleet.Status) {
 	if wait := waitOf(s.Run); wait != "" {
 		line.WriteString("; " + wait)
 	}
+	if s.Run.State == placement.RunRunning && !s.Run.AtWork {
+		line.WriteString("; " + unattended)
+	}
 	a.progress("%s", line.String())
 }
 
@@ -127,6 +130,9 @@ func notesOf(s fleet.Status) (notes []string) {
 	}
 	if wait := waitOf(s.Run); wait != "" {
 		notes = append(notes, wait)
+	}
+	if s.Run.State == placement.RunRunning && !s.Run.AtWork {
+		notes = append(notes, unattended)
 	}
 	if s.Waiting > 0 {
 		notes = append(notes, "put off: "+oneLine(s.LastErr))

@@ -47,9 +47,7 @@ func (a *app) withFleet(ctx context.Context, dir string, files bool, fn func(*fl
 	}
 	defer catalog.Close()
 	defer a.openScreen()()
-	f, err := fleet.New(fleet.Config{
-		Catalog: catalog, Set: set, Folder: folder, Logger: a.log, Progress: a.tellProgress, Drift: a.lookForDrift(catalog, set),
-	})
+	f, err := fleet.New(fleet.Config{Catalog: catalog, Set: set, Folder: folder, Logger: a.log, Progress: a.tellProgress})
 	if err != nil {
 		return err
 	}
@@ -61,6 +59,8 @@ type runView struct {
 	Run       int64         `json:"run"` // 0: there is none
 	ID        string        `json:"id,omitempty"`
 	State     string        `json:"state"`
+	AtWork    bool          `json:"at_work"` // it is running, and a process has said so a moment ago
+	Phases    []string      `json:"phases"`  // of its files
 	Why       string        `json:"why,omitempty"`
 	Newest    int64         `json:"newest,omitempty"`
 	Wave      int           `json:"wave,omitempty"`
@@ -116,13 +116,14 @@ type skipView struct {
 }
 
 func viewRun(s fleet.Status) runView {
-	v := runView{State: "up to date", UpToDate: s.UpToDate, Waves: []waveView{}, Failures: []failureView{}, Skips: []skipView{}}
+	v := runView{State: "up to date", UpToDate: s.UpToDate, Phases: []string{}, Waves: []waveView{}, Failures: []failureView{}, Skips: []skipView{}}
 	v.gateView = viewGate(s.Gate)
 	if s.Run.ID == "" {
 		return v
 	}
 	r := s.Run
 	v.Run, v.ID, v.State, v.Why, v.Newest, v.Wave = r.Number, r.ID, string(r.State), r.Why, r.Newest, r.Wave
+	v.AtWork, v.Phases = r.AtWork, append(v.Phases, r.Phases...)
 	v.Actor, v.StartedAt, v.EndedAt, v.Down = r.Actor, &r.StartedAt, r.EndedAt, r.Down
 	v.Pending, v.Leased = s.Counts[placement.TargetPending], s.Counts[placement.TargetLeased]
 	v.Verified, v.Failed = s.Counts[placement.TargetVerified], s.Counts[placement.TargetFailed]
@@ -162,6 +163,9 @@ func (v runView) write(w io.Writer) {
 	} else {
 		fmt.Fprintf(w, "run %d is %s\n", v.Run, state)
 	}
+	if v.State == string(placement.RunRunning) && !v.AtWork {
+		fmt.Fprintln(w, unattended)
+	}
 	if v.NextWave != "" {
 		fmt.Fprintln(w, v.NextWave)
 	}
@@ -188,6 +192,9 @@ func (v runView) write(w io.Writer) {
 	}
 	v.gateView.write(w)
 }
+
+// unattended is what there is to say of a run that is running, and in no process that anybody knows of.
+const unattended = "no process is at work on it: landlord migrate resume goes on with it"
 
 // showRun prints what has become of a run. err is why this process did not go on with it; else a run that did not reach all
 // homes ends with status 3, and says what leads on.

@@ -98,7 +98,7 @@ func TestARunIsWatchedFromElsewhereAndHasAHistory(t *testing.T) {
 	require.Equal(t, "failed", history[0].State)
 	require.Equal(t, 1, history[0].Failed)
 	require.Greater(t, history[1].Seconds, 4.0)
-	require.Regexp(t, `2 +failed +5 +4 +3 +1 +0 `, s.ok("migrate", "history", "--limit", "1"))
+	require.Regexp(t, `2 +failed +expand +5 +4 +3 +1 +0 `, s.ok("migrate", "history", "--limit", "1"))
 	require.Contains(t, s.ok("migrate", "history", "1"), "run 1 is done")
 	require.Contains(t, s.ok("migrate", "history", "2"), "23505")
 	require.Equal(t, 1, s.run("migrate", "history", "3").status)

@@ -29,7 +29,7 @@ func TestARunUpInThePlaceOfARunDownLeavesDriftedHomesAlone(t *testing.T) {
 	t.Parallel()
 	h, all := street(t, 1, "a")
 	set := noted(t)
-	f := newFleet(t, h, set, wary(h, set))
+	f := newFleet(t, h, set, wary)
 	up(t, f)
 	strange := all[2]
 	inHome(t, h, strange.Home, "alter table orders add column x int")

@@ -1,35 +1,24 @@
 package fleet_test
 
 import (
-	"context"
-	"errors"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/landlord-go/landlord/internal/testhouse"
-	"github.com/landlord-go/landlord/migrate"
-	"github.com/landlord-go/landlord/migrate/drift"
+	"github.com/landlord-go/landlord/internal/pgerr"
 	"github.com/landlord-go/landlord/migrate/fleet"
 	"github.com/landlord-go/landlord/placement"
 )
 
 // wary lets a fleet look for drift.
-func wary(h *testhouse.House, set *migrate.Set) func(*fleet.Config) {
-	return func(c *fleet.Config) {
-		c.Drift = func(ctx context.Context, homes []placement.Home) (map[placement.Home]string, error) {
-			drifted, _, _, err := drift.Among(ctx, drift.Config{Catalog: h.Catalog, Set: set}, homes)
-			return drifted, err
-		}
-	}
-}
+func wary(c *fleet.Config) { c.AllowDrift = false }
 
 func TestAHomeThatHasDriftedIsLeftAsItIsAndKeepsNoOtherWaiting(t *testing.T) {
 	t.Parallel()
 	h, all := street(t, 2, "a")
 	set := with(t, "00004_note.sql", addNote)
-	f := newFleet(t, h, set, wary(h, set))
+	f := newFleet(t, h, set, wary)
 	strange := all[2]
 	inHome(t, h, strange.Home, "alter table orders add column x int")
 	s, err := f.Up(t.Context(), fleet.Options{First: []string{string(strange.Slug)}})
@@ -58,7 +47,7 @@ func TestDriftCanBeAllowed(t *testing.T) {
 	t.Parallel()
 	h, all := street(t, 1, "a")
 	set := with(t, "00004_note.sql", addNote)
-	f := newFleet(t, h, set, wary(h, set))
+	f := newFleet(t, h, set, wary)
 	inHome(t, h, all[0].Home, "drop index orders_by_customer")
 	s, err := f.Up(t.Context(), fleet.Options{})
 	require.NoError(t, err)
@@ -77,25 +66,11 @@ func TestARunInWhichAllHomesHaveDriftedEnds(t *testing.T) {
 	for _, p := range all {
 		inHome(t, h, p.Home, "alter table orders add column x int")
 	}
-	s, err := newFleet(t, h, set, wary(h, set)).Up(t.Context(), fleet.Options{})
+	s, err := newFleet(t, h, set, wary).Up(t.Context(), fleet.Options{})
 	require.NoError(t, err)
 	require.Equal(t, placement.RunFailed, s.Run.State)
 	require.Equal(t, map[placement.TargetState]int{placement.TargetFailed: len(all)}, s.Counts)
 	require.Len(t, s.Failures, 1, "they differ in the same way")
-}
-
-func TestNothingIsBegunWhenNobodyCanLookForDrift(t *testing.T) {
-	t.Parallel()
-	h, all := street(t, 0, "a")
-	broken := errors.New("no light")
-	f := newFleet(t, h, with(t, "00004_note.sql", addNote), func(c *fleet.Config) {
-		c.Drift = func(context.Context, []placement.Home) (map[placement.Home]string, error) { return nil, broken }
-	})
-	_, err := f.Up(t.Context(), fleet.Options{})
-	require.ErrorIs(t, err, broken)
-	_, err = f.Status(t.Context())
-	require.ErrorIs(t, err, placement.ErrNoRun)
-	require.False(t, has(t, h, all[0].Home, "note"))
 }
 
 func TestAHomeThatIsAheadBlocksOnlyItself(t *testing.T) {
@@ -163,4 +138,68 @@ func TestRowsAreThoseOfTheLargestHome(t *testing.T) {
 	_, missed, err = f.Rows(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 1, missed)
+}
+
+func TestAHomeThatDriftsBeforeItsTurnIsLeftAsItIs(t *testing.T) {
+	t.Parallel()
+	for _, allowed := range []bool{false, true} {
+		h, all := street(t, 2, "a")
+		f := newFleet(t, h, with(t, "00004_note.sql", addNote), wary)
+		o := firstWave(all[2])
+		o.StopAfter, o.AllowDrift = 1, allowed
+		s, err := f.Up(t.Context(), o)
+		require.NoError(t, err)
+		require.Equal(t, placement.RunPaused, s.Run.State)
+		require.Equal(t, []string{"expand"}, s.Run.Phases)
+		inHome(t, h, all[3].Home, "alter table orders add column x int")
+		s, err = f.Resume(t.Context(), fleet.Options{})
+		require.NoError(t, err)
+		require.Equal(t, allowed, has(t, h, all[3].Home, "note"), "the run remembers what it was begun with")
+		require.True(t, has(t, h, all[0].Home, "note"))
+		if !allowed {
+			require.Equal(t, placement.RunFailed, s.Run.State)
+			require.Contains(t, s.Failures[0].Error, "extra column orders.x")
+		}
+	}
+}
+
+func TestAHomeThatComesLateIsLookedAtLikeTheOthers(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 1, "a")
+	f := newFleet(t, h, with(t, "00004_note.sql", addNote), wary)
+	release := hold(t, h, all[2].Home)
+	ended := make(chan fleet.Status, 1)
+	go func() {
+		s, err := f.Up(t.Context(), fleet.Options{})
+		if err != nil {
+			t.Error(err)
+		}
+		ended <- s
+	}()
+	verified(t, f, 2)
+	late := h.Add(t, "late", placement.ModelSchema, "a")
+	inHome(t, h, late.Home, "alter table orders add column x int")
+	release()
+	s := <-ended
+	require.Equal(t, placement.RunFailed, s.Run.State)
+	require.Equal(t, []placement.Home{late.Home}, s.Failures[0].Homes)
+	require.False(t, has(t, h, late.Home, "note"))
+}
+
+func TestWhatAFailedIndexHasLeftIsNoDrift(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 1, "a")
+	f := newFleet(t, h, with(t, "00004_unique.sql",
+		"-- +goose NO TRANSACTION\n-- +goose Up\ncreate unique index concurrently customers_name on customers (tenant_id, name);"), wary)
+	odd := all[2]
+	double := "insert into customers (tenant_id, email, name) select '" + odd.Tenant.String() + "', e, 'same' from (values ('a'), ('b')) v (e)"
+	inHome(t, h, odd.Home, double)
+	s, err := f.Up(t.Context(), fleet.Options{})
+	require.NoError(t, err)
+	require.Equal(t, placement.RunFailed, s.Run.State)
+	require.Equal(t, pgerr.UniqueViolation, s.Failures[0].SQLState)
+	inHome(t, h, odd.Home, "delete from customers where email = 'b'")
+	s, err = f.Retry(t.Context(), nil, fleet.Options{})
+	require.NoError(t, err)
+	require.Equal(t, placement.RunDone, s.Run.State, "%+v", s.Failures)
 }

@@ -3,9 +3,8 @@ package fleet_test
 import (
 	"context"
 	"database/sql"
-	"net"
+	"errors"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"github.com/landlord-go/landlord/internal/pgtest"
 	"github.com/landlord-go/landlord/internal/testhouse"
 	"github.com/landlord-go/landlord/isolation"
 	"github.com/landlord-go/landlord/migrate"
@@ -144,21 +142,19 @@ func TestAWorkerGivesBackWhatItHoldsWhenItsLeaseHasLapsed(t *testing.T) {
 	t.Parallel()
 	const lease = 300 * time.Millisecond
 	h, all := street(t, 4, "a")
-	server := pgtest.Server(t)
-	w := newWire(t, server.Addr())
-	addr := w.listener.Addr().(*net.TCPAddr)
-	catalog := h.OpenCatalog(t, strings.NewReplacer(server.Host, addr.IP.String(), strconv.Itoa(server.Port), strconv.Itoa(addr.Port)).
-		Replace(h.CatalogDSN))
+	ledgerTx, err := ledger(t, h).Begin(t.Context())
+	require.NoError(t, err)
 	var calls atomic.Int32
 	set := withGo(t, migrate.GoMigration{Version: 4, Name: "00004_slow.go", Up: func(ctx context.Context, tx *sql.Tx) error {
-		if calls.Add(1) == 1 { // it stands still, and nobody hears of it meanwhile
-			w.breakAll()
-			time.Sleep(4 * lease)
-			w.heal()
+		if calls.Add(1) > 1 {
+			return nil
 		}
-		return nil
+		// It stands still, and nobody hears of it meanwhile.
+		_, err := ledgerTx.Exec(ctx, `lock table landlord.run_targets in share mode`)
+		time.Sleep(4 * lease)
+		return errors.Join(err, ledgerTx.Rollback(ctx))
 	}})
-	f := newFleet(t, h, set, func(c *fleet.Config) { c.Catalog, c.Workers, c.Lease = catalog, 1, lease })
+	f := newFleet(t, h, set, func(c *fleet.Config) { c.Workers, c.Lease = 1, lease })
 	s := up(t, f)
 	targets, err := h.Catalog.RunTargets(t.Context(), s.Run.ID)
 	require.NoError(t, err)

@@ -47,9 +47,9 @@ type Config struct {
 	Grace time.Duration
 	// Backfills bounds what they take from a server.
 	Backfills Backfills
-	// Drift, if not nil, is asked before a run begins which of the homes that are behind have drifted, and why. Those are not
-	// migrated: they stand in the run as failed. Default: nobody looks.
-	Drift func(ctx context.Context, homes []placement.Home) (map[placement.Home]string, error)
+	// AllowDrift lets nobody look for drift, in no run: homes that have drifted are migrated, too. Default: before a run begins or goes
+	// on, the homes that are behind are looked at, and those that have drifted stand in the run as failed.
+	AllowDrift bool
 	// Progress, if not nil, is called about once a second while a run is at work, and at its end.
 	Progress func(Status)
 }
@@ -149,7 +149,7 @@ type Options struct {
 	Health Health
 	// NoHealth lets Resume go on without Health, from now on.
 	NoHealth bool
-	// AllowDrift migrates homes that have drifted, too.
+	// AllowDrift migrates homes that have drifted, too, in this run.
 	AllowDrift bool
 }
 
@@ -218,6 +218,7 @@ func (f *Fleet) begin(ctx context.Context, to aim, plan Plan, state placement.Ru
 	run := placement.Run{
 		Files: f.files, Folder: f.cfg.Folder, Newest: f.newest(), State: state, Waves: plan.Waves, StopAfter: o.StopAfter,
 		Canary: plan.Canary, Contracted: f.gate.Contracted, Between: placement.Between{Soak: max(o.Soak, 0), Checked: o.Health != nil},
+		AllowDrift: plan.allowDrift, Phases: plan.phases,
 	}
 	if to.down {
 		run.Down, run.Newest = true, to.version
@@ -244,6 +245,9 @@ func (f *Fleet) resume(ctx context.Context, o Options) (Status, error) {
 		return f.status(ctx, run, err)
 	}
 	if err := f.setBetween(ctx, run, o); err != nil {
+		return f.status(ctx, run, err)
+	}
+	if err := f.barPending(ctx, run); err != nil {
 		return f.status(ctx, run, err)
 	}
 	run.Contracted = f.gate.Contracted
@@ -279,7 +283,7 @@ func (f *Fleet) retry(ctx context.Context, home *placement.Home, o Options) (Sta
 	if err != nil {
 		return Status{}, err
 	}
-	drifted, why, err := f.stillDrifted(ctx, run.ID, home)
+	drifted, why, err := f.stillDrifted(ctx, run, home)
 	if err != nil {
 		return Status{}, err
 	}

@@ -161,18 +161,14 @@ func (f *Fleet) offFiles(ctx context.Context) (waits []string, err error) {
 
 // odd looks for homes that are not in sync, among all or among those that were found so before and are still there.
 func (f *Fleet) odd(ctx context.Context, before []drift.Result) ([]drift.Result, error) {
-	targets, err := drift.Targets(ctx, f.cfg.Catalog)
-	if err != nil {
-		return nil, err
-	}
+	var again map[placement.Home]bool
 	if before != nil {
-		again := make(map[drift.Target]bool)
+		again = make(map[placement.Home]bool)
 		for _, r := range before {
-			again[r.Target] = true
+			again[r.Home] = true
 		}
-		targets = slices.DeleteFunc(targets, func(t drift.Target) bool { return !again[t] })
 	}
-	results, err := drift.Check(ctx, drift.Config{Catalog: f.cfg.Catalog, Set: f.cfg.Set}, targets)
+	results, err := f.compareFiles(ctx, f.cfg.Set, again)
 	return slices.DeleteFunc(results, func(r drift.Result) bool { return r.State == drift.InSync }), err
 }
 

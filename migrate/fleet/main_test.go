@@ -60,10 +60,10 @@ func sample(t testing.TB, more ...string) fstest.MapFS {
 
 const addNote = "alter table customers add column note text;"
 
-// newFleet returns a fleet of a house, with short leases. change may alter its configuration.
+// newFleet returns a fleet of a house that does not look for drift, with short leases. change may alter its configuration.
 func newFleet(t testing.TB, h *testhouse.House, set *migrate.Set, change ...func(*fleet.Config)) *fleet.Fleet {
 	t.Helper()
-	cfg := fleet.Config{Catalog: h.Catalog, Set: set, Lease: 2 * time.Second, Workers: 2}
+	cfg := fleet.Config{Catalog: h.Catalog, Set: set, Lease: 2 * time.Second, Workers: 2, AllowDrift: true}
 	for _, c := range change {
 		c(&cfg)
 	}

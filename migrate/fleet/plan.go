@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ type Plan struct {
 
 	beyond     int64    // the last contract file that a home has and the gate does not let run; 0: none
 	starts     []string // the first file that each target lacks; empty: it could not be looked at
+	phases     []string // of the files, in their order
 	allowDrift bool
 }
 
@@ -71,7 +73,7 @@ func (f *Fleet) plan(ctx context.Context, to aim, o Options) (Plan, error) {
 	if to.down {
 		p.Waves = homesFirst(p.Targets, p.Waves)
 	}
-	p.allowDrift = o.AllowDrift
+	p.allowDrift = o.AllowDrift || f.cfg.AllowDrift
 	if len(p.Targets) > 0 && o.StopAfter > p.Waves {
 		return Plan{}, fmt.Errorf("plan a run: there are %d waves, so that it cannot stop after wave %d", p.Waves, o.StopAfter)
 	}
@@ -160,9 +162,10 @@ func (f *Fleet) compare(ctx context.Context, to aim, all []target) (Plan, error)
 	}
 	var g errgroup.Group
 	g.SetLimit(2 * f.cfg.Workers)
-	var mu sync.Mutex // guards p and groups
+	var mu sync.Mutex // guards p, groups and lacked
 	var p Plan
 	groups := make(map[string]*Group)
+	lacked := make(map[int64]string) // phases, by version
 	note := func(t target, files []string, problem string) {
 		p.Targets, p.starts = append(p.Targets, t), append(p.starts, strings.Join(files[:min(len(files), 1)], ""))
 		key := t.Scope + "\x00" + fmt.Sprint(files) + "\x00" + problem
@@ -195,6 +198,9 @@ func (f *Fleet) compare(ctx context.Context, to aim, all []target) (Plan, error)
 					if err := to.check(pending); err != nil {
 						return err
 					}
+					for _, m := range pending {
+						lacked[m.Version] = string(m.Phase)
+					}
 					note(t, names(pending), "")
 				case t.Scope == string(migrate.ScopeTenant):
 					p.UpToDate++
@@ -205,6 +211,11 @@ func (f *Fleet) compare(ctx context.Context, to aim, all []target) (Plan, error)
 	}
 	if err := g.Wait(); err != nil {
 		return Plan{}, fmt.Errorf("plan a run: %w", err)
+	}
+	for _, version := range slices.Sorted(maps.Keys(lacked)) {
+		if !slices.Contains(p.phases, lacked[version]) {
+			p.phases = append(p.phases, lacked[version])
+		}
 	}
 	for _, group := range groups {
 		p.Groups = append(p.Groups, *group)
@@ -258,6 +269,9 @@ func (f *Fleet) late(ctx context.Context, run placement.Run) ([]target, error) {
 		return nil, nil
 	}
 	p, err := f.compare(ctx, aimOf(run), fresh)
+	if err == nil && !f.allowsDrift(run) {
+		err = f.barTargets(ctx, p.Targets)
+	}
 	for i := range p.Targets {
 		p.Targets[i].Wave = run.Waves
 	}

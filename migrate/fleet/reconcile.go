@@ -90,8 +90,10 @@ func (f *Fleet) settle(ctx context.Context, run placement.Run, plan Plan) (chang
 			verified = append(verified, t)
 		}
 	}
-	if err := f.barTargets(ctx, missing); err != nil {
-		return 0, err
+	if !f.allowsDrift(run) {
+		if err := f.barTargets(ctx, missing); err != nil {
+			return 0, err
+		}
 	}
 	changed, err = f.cfg.Catalog.SettleTargets(ctx, run.ID, verified, pending)
 	if err == nil && len(missing) > 0 {

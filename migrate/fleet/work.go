@@ -67,6 +67,9 @@ func (c *crew) work(ctx context.Context) error {
 	over := context.AfterFunc(ctx, func() { time.AfterFunc(c.cfg.Grace, cut) })
 	defer over()
 
+	if err := c.cfg.Catalog.Attend(ctx, c.run.ID, c.cfg.Lease); err != nil {
+		return err
+	}
 	// The lease is renewed until the last worker has given back what it had.
 	beats, still := context.WithCancel(context.WithoutCancel(ctx))
 	var beat sync.WaitGroup
@@ -104,11 +107,11 @@ func (c *crew) work(ctx context.Context) error {
 // beats are renewals that followed each other before what they renewed could lapse: when the first and the last of them began.
 type beats struct{ first, last time.Time }
 
-// heartbeat renews what this process holds. That it fails for a while is no harm: who is overtaken is refused by the home.
+// heartbeat says that this process is there, and renews what it holds. That it fails for a while is no harm: who is overtaken is refused by the home.
 func (c *crew) heartbeat(ctx context.Context) {
 	for pause(ctx, c.cfg.Lease/3) {
 		begun := time.Now()
-		err := c.cfg.Catalog.RenewTargets(ctx, c.run.ID, c.process, c.cfg.Lease)
+		err := errors.Join(c.cfg.Catalog.RenewTargets(ctx, c.run.ID, c.process, c.cfg.Lease), c.cfg.Catalog.Attend(ctx, c.run.ID, c.cfg.Lease))
 		switch {
 		case err == nil:
 			b := *c.beats.Load()
