@@ -69,7 +69,11 @@ func (f *Fleet) plan(ctx context.Context, to aim, o Options) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	p.Waves, p.Canary = assignWaves(p.Targets, p.starts, first)
+	sizes, err := f.sizes(ctx, p.Targets)
+	if err != nil {
+		return Plan{}, err
+	}
+	p.Waves, p.Canary = assignWaves(p.Targets, p.starts, sizes, first)
 	if to.down {
 		p.Waves = homesFirst(p.Targets, p.Waves)
 	}

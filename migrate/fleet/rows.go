@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -53,6 +55,59 @@ func (f *Fleet) Rows(ctx context.Context) (rows map[string]int64, missed int, er
 		return nil, 0, fmt.Errorf("read the sizes of tables: %w", err)
 	}
 	return rows, missed, nil
+}
+
+// sizes returns how many rows the homes of targets have, as PostgreSQL estimates them, or nil where there are too few of them to tell
+// waves apart. It is one query in each database. Of what cannot be asked, the size is 0.
+func (f *Fleet) sizes(ctx context.Context, targets []target) ([]int64, error) {
+	const query = `
+select n.nspname::text, sum(greatest(c.reltuples::bigint, pg_stat_get_live_tuples(c.oid), 0))::bigint
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+ where n.nspname = any($1::name[]) and c.relkind = 'r' group by n.nspname`
+	if len(targets) < fleetSize {
+		return nil, nil
+	}
+	reach, err := f.reach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	byPlace := make(map[place]map[string]int)
+	for i, t := range targets {
+		if t.Scope == string(migrate.ScopeTenant) {
+			at := place{t.Home.Cluster, t.Home.Database}
+			if byPlace[at] == nil {
+				byPlace[at] = make(map[string]int)
+			}
+			byPlace[at][t.Home.Schema] = i
+		}
+	}
+	sizes := make([]int64, len(targets))
+	var g errgroup.Group
+	g.SetLimit(2 * f.cfg.Workers)
+	for at, here := range byPlace {
+		g.Go(func() error {
+			conn, err := reach.connect(ctx, at, migrate.ScopeTenant)
+			if err != nil {
+				return ctx.Err()
+			}
+			defer func() { _ = closeConn(ctx, conn) }() // it has only read
+			rows, err := conn.Query(ctx, query, slices.Collect(maps.Keys(here)))
+			if err != nil {
+				return ctx.Err()
+			}
+			var schema string
+			var size int64
+			_, err = pgx.ForEachRow(rows, []any{&schema, &size}, func() error { sizes[here[schema]] = size; return nil })
+			if err != nil {
+				return ctx.Err()
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, fmt.Errorf("read the sizes of homes: %w", err)
+	}
+	return sizes, nil
 }
 
 // rows is Rows in one database.

@@ -3,6 +3,7 @@ package fleet
 import (
 	"cmp"
 	"crypto/sha256"
+	"math/bits"
 	"slices"
 
 	"github.com/landlord-go/landlord/migrate"
@@ -22,12 +23,13 @@ const (
 type stratum struct{ cluster, kind, start string }
 
 // assignWaves gives each target its wave, and returns how many there are and whether the first is a canary. starts tells of
-// each target what it starts from. What stands for a whole server or database is done in the first wave, before the homes there. The
+// each target what it starts from, sizes how large its home is; nil: nobody knows. What stands for a whole server or database is done in the first wave, before the homes there. The
 // named homes come first; then, from fleetSize homes on, each stratum gives its share to each wave, so that the first ones have
-// met all kinds. Homes are taken in an order that has nothing to do with their age or name.
+// met all kinds; the homes of a share are spread over the sizes that there are in the stratum. Homes of one size are taken in an
+// order that has nothing to do with their age or name.
 //
 // A shared home holds many tenants, so it is never among the first: it is spared until the wave of 50 percent.
-func assignWaves(targets []target, starts []string, first map[placement.Home]bool) (waves int, canary bool) {
+func assignWaves(targets []target, starts []string, sizes []int64, first map[placement.Home]bool) (waves int, canary bool) {
 	strata := make(map[stratum][]int)
 	homes, named := 0, false
 	for i := range targets {
@@ -50,7 +52,12 @@ func assignWaves(targets []target, starts []string, first map[placement.Home]boo
 		}
 	}
 	for _, members := range strata {
-		slices.SortFunc(members, func(a, b int) int { return cmp.Compare(shuffle(targets[a]), shuffle(targets[b])) })
+		slices.SortFunc(members, func(a, b int) int {
+			if sizes != nil && sizes[a] != sizes[b] {
+				return cmp.Compare(sizes[a], sizes[b])
+			}
+			return cmp.Compare(shuffle(targets[a]), shuffle(targets[b]))
+		})
 	}
 	base := 0
 	if named {
@@ -74,7 +81,7 @@ func assignWaves(targets []target, starts []string, first map[placement.Home]boo
 		return max(base+min(homes, 1), 1), base == 1
 	}
 	for s, members := range strata {
-		for n, i := range members {
+		for n, i := range spread(members) {
 			wave := slices.IndexFunc(percentages, func(p int) bool { return (n+1)*100 <= p*len(members)+99 })
 			if s.kind == shared {
 				wave = max(wave, 2)
@@ -107,4 +114,21 @@ func canaryOf(strata map[stratum][]int) int {
 func shuffle(t target) string {
 	sum := sha256.Sum256([]byte(t.Home.String()))
 	return string(sum[:])
+}
+
+// spread orders what is sorted so that every beginning of it is spread over the whole: the middle, the quarters, the eighths and so on.
+// The largest comes last. (It is the sequence of van der Corput in base 2.)
+func spread(sorted []int) []int {
+	width := bits.Len(uint(len(sorted)))
+	taken := make([]bool, len(sorted))
+	out := make([]int, 0, len(sorted))
+	for n := uint64(1); len(out) < len(sorted); n++ {
+		fraction := bits.Reverse64(n) >> (64 - width) // of 1 << width; for n == 1 << width it is 0
+		at := fraction * uint64(len(sorted)) >> width
+		if !taken[at] {
+			taken[at] = true
+			out = append(out, sorted[at])
+		}
+	}
+	return out
 }

@@ -65,7 +65,7 @@ func TestEveryStartingVersionIsAmongTheFirst(t *testing.T) {
 			starts[i] = "00002_old.sql"
 		}
 	}
-	fleet.AssignWaves(all, starts, nil)
+	fleet.AssignWaves(all, starts, nil, nil)
 	first := map[string]int{}
 	for i, target := range all {
 		if target.Wave == 1 && target.Tenant != "" {
@@ -73,6 +73,47 @@ func TestEveryStartingVersionIsAmongTheFirst(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]int{"00005_new.sql": 16, "00002_old.sql": 2}, first)
+}
+
+func TestEveryWaveIsSpreadOverTheSizesOfItsHomesAndTheLargestComesLast(t *testing.T) {
+	t.Parallel()
+	all := fleetOf(800, 200)
+	sizes := make([]int64, len(all))
+	size := map[string]int64{} // of the homes of a kind on a cluster, so far
+	kind := func(target placement.RunTarget) string {
+		return fmt.Sprint(target.Home.Cluster, target.Home.Schema == "public")
+	}
+	for i, target := range all {
+		if target.Tenant != "" {
+			size[kind(target)]++
+			sizes[i] = size[kind(target)]
+		}
+	}
+	waves, _ := fleet.AssignWaves(all, make([]string, len(all)), sizes, nil)
+	require.Equal(t, 4, waves)
+	quarters := map[string]map[int64]int{} // homes of a kind in a wave, by the quarter of the sizes in which they are
+	for i, target := range all {
+		if target.Tenant == "" {
+			continue
+		}
+		key := fmt.Sprint(kind(target), " ", target.Wave)
+		if quarters[key] == nil {
+			quarters[key] = map[int64]int{}
+		}
+		quarters[key][(sizes[i]-1)*4/size[kind(target)]]++
+		if sizes[i] == size[kind(target)] {
+			require.Equal(t, waves, target.Wave, "the largest of its kind")
+		}
+	}
+	require.Len(t, quarters, 16, "two kinds on two clusters in four waves")
+	for key, found := range quarters {
+		homes := found[0] + found[1] + found[2] + found[3]
+		for quarter := range int64(4) {
+			if homes >= 8 {
+				require.InDelta(t, float64(homes)/4, float64(found[quarter]), 2, "%s: %v", key, found)
+			}
+		}
+	}
 }
 
 func TestASmallFleetHasACanary(t *testing.T) {
@@ -125,5 +166,5 @@ func TestAFewHomesAreOneWaveAndNamedHomesComeFirst(t *testing.T) {
 
 // assign gives waves to targets that all start from the same version.
 func assign(all []placement.RunTarget, first map[placement.Home]bool) (waves int, canary bool) {
-	return fleet.AssignWaves(all, make([]string, len(all)), first)
+	return fleet.AssignWaves(all, make([]string, len(all)), nil, first)
 }
