@@ -134,7 +134,7 @@ func (s step) end() string {
 		fmt.Fprintf(&b, "select landlord.end_undo(%s, %d, '%s', %d);commit", s.target.quoted, s.migration.Version, s.by.Run, s.by.Lease)
 		return b.String()
 	}
-	fmt.Fprintf(&b, "select landlord.end_step(%s, %d, '%s', '%s', '%s', %d);commit", s.target.quoted, s.migration.Version,
+	fmt.Fprintf(&b, "select landlord.end_step(%s, %d, '%s', '%s', '%s', %d, pg_catalog.current_setting('search_path'));commit", s.target.quoted, s.migration.Version,
 		s.migration.Checksum, s.migration.Phase, s.by.Run, s.by.Lease)
 	return b.String()
 }

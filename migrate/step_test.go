@@ -260,3 +260,18 @@ func TestScopesRunWhereTheyBelong(t *testing.T) {
 	require.NoError(t, apply(t, super, set, migrate.Target{Scope: migrate.ScopeDatabase}, first))
 	require.Equal(t, []int64{2}, recorded(t, conn, "public"))
 }
+
+func TestAFileThatMakesItsObjectsElsewhereIsRefused(t *testing.T) {
+	t.Parallel()
+	conn := newHome(t)
+	newSchema(t, conn, "T odd")
+	hidden := "do $$ begin perform set_config('search' || '_path', 'public, extensions', true); end $$;\n"
+	for _, home := range []migrate.Target{public, {Scope: migrate.ScopeTenant, Schema: "T odd", Tenant: tenantID}, {Scope: migrate.ScopeDatabase}} {
+		header := "-- landlord: scope=" + string(home.Scope) + "\n-- +goose Up\n"
+		err := apply(t, conn, load(t, files("1_a.sql", header+"-- +goose StatementBegin\n"+hidden+"-- +goose StatementEnd\n"+createA)), home, first)
+		require.ErrorContains(t, err, "the file has set search_path to public, extensions", "%s", home.Place())
+		require.Empty(t, recorded(t, conn, home.Place()))
+		require.Empty(t, tables(t, conn, "public"))
+		require.NoError(t, apply(t, conn, load(t, files("1_a.sql", header+"select 1;")), home, first))
+	}
+}

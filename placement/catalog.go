@@ -71,6 +71,7 @@ type Catalog struct {
 	pool *pgxpool.Pool
 	// settings never change once they are written, so they are read once.
 	settings atomic.Pointer[Settings]
+	away     atomic.Bool // it gave no connection when it was asked last: that is told of once
 }
 
 // Open returns a handle without connecting: the catalog may be down, and calls then say [ErrUnavailable].

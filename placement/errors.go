@@ -41,13 +41,18 @@ func (c *Catalog) try(ctx context.Context, act string, op func(ctx context.Conte
 	for pause := first; ; pause = min(2*pause, most) {
 		err := op(ctx)
 		if err == nil {
+			if c.away.CompareAndSwap(true, false) {
+				c.cfg.Logger.InfoContext(ctx, "catalog gives connections again")
+			}
 			return nil
 		}
 		wait := rand.N(pause) + first/2
 		if !nothingRan(err) || time.Now().Add(wait).After(deadline) || !sleep(ctx, wait) {
 			return fmt.Errorf("%s: %w", act, judge(err))
 		}
-		c.cfg.Logger.WarnContext(ctx, "catalog gives no connection, trying again", "act", act, "wait", wait, "error", err)
+		if c.away.CompareAndSwap(false, true) { // one line for all who wait
+			c.cfg.Logger.WarnContext(ctx, "catalog gives no connection, trying again", "act", act, "error", err)
+		}
 	}
 }
 

@@ -82,7 +82,7 @@ func (a *app) migrateBaseline(ctx context.Context, args migrateBaseline) error {
 			return err
 		}
 		if v.Failed > 0 {
-			return partly(fmt.Errorf("%d homes could not be taken over, and are as they were: put right what stands in the way, and run this again", v.Failed))
+			return partly(fmt.Errorf("%s could not be taken over, and all else is done: put right what stands in the way, and run this again", number(v.Failed, "home")))
 		}
 		return nil
 	})
@@ -98,9 +98,9 @@ func (v baselineView) write(w io.Writer) {
 		case h.Error != "":
 			fmt.Fprintf(w, "%s: %s\n", h.Home, h.Error)
 		case h.State == migrate.Taken:
-			fmt.Fprintf(w, "%s: %s with %d files\n", h.Home, taken, len(h.Files))
+			fmt.Fprintf(w, "%s: %s with %s\n", h.Home, taken, number(len(h.Files), "file"))
 		}
 	}
-	fmt.Fprintf(w, "%d homes %s, %d have versions already, %d have no table of goose's, %d failed\n",
-		v.States[migrate.Taken], taken, v.States[migrate.Versioned], v.States[migrate.Untouched], v.Failed)
+	fmt.Fprintf(w, "%s %s, %d with versions already, %d without a table of goose's, %d failed\n",
+		number(v.States[migrate.Taken], "home"), taken, v.States[migrate.Versioned], v.States[migrate.Untouched], v.Failed)
 }

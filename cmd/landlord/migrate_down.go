@@ -38,8 +38,11 @@ and so does whoever adds a tenant: take files that are not to come back out of t
   landlord migrate down --to 41 --yes --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if args.to < 0 {
+			switch {
+			case args.to < 0:
 				return usageError("--to is the version of a file, or 0")
+			case a.json && !args.yes && !args.dryRun:
+				return usageError("with --json nobody is asked: look at it with --dry-run, then give --yes")
 			}
 			return a.migrateDown(cmd.Context(), args)
 		},

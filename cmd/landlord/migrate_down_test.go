@@ -29,6 +29,11 @@ func TestMigrateDownUndoesExpandStepsWhenItIsToldSoTwice(t *testing.T) {
 	require.EqualValues(t, 3, *plan.Down)
 	require.Equal(t, []string{"00004_note.sql"}, plan.Groups[0].Files)
 
+	refused := s.run("migrate", "down", "--to", "3", "--json")
+	require.Equal(t, 2, refused.status)
+	require.Empty(t, refused.stdout)
+	require.NotContains(t, refused.stderr, "would lose", "nobody reads prose there")
+
 	for _, typed := range []string{"", "yes\n", "4\n"} {
 		cmd := s.command("migrate", "down", "--to", "3")
 		cmd.Stdin = strings.NewReader(typed)

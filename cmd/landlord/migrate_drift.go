@@ -100,7 +100,7 @@ func (a *app) migrateDrift(ctx context.Context, dir string, names []string) erro
 	case out.States[drift.Drifted]+out.States[drift.Ahead] > 0:
 		return &statusError{status: exitFindings}
 	case out.States[drift.Unknown] > 0:
-		return partly(fmt.Errorf("%d homes could not be looked at: see the reasons, and run this again", out.States[drift.Unknown]))
+		return partly(fmt.Errorf("%s could not be looked at: see the reasons, and run this again", number(out.States[drift.Unknown], "home")))
 	}
 	return nil
 }
@@ -143,5 +143,5 @@ func (v driftView) write(w io.Writer) {
 			counts = append(counts, fmt.Sprintf("%d %s", n, s))
 		}
 	}
-	fmt.Fprintf(w, "%d homes: %s\n", v.Targets, strings.Join(counts, ", "))
+	fmt.Fprintf(w, "%s: %s\n", number(v.Targets, "home"), strings.Join(counts, ", "))
 }

@@ -70,11 +70,19 @@ func (m newMigration) validate() error {
 	case !migrationName.MatchString(m.name):
 		return usageError("name the migration: %.70q cannot be part of its file's name: use lower-case letters and digits, joined by single underscores, like add_orders_note", m.name)
 	}
-	if _, err := migrate.ParsePhase(m.phase); err != nil {
+	phase, err := migrate.ParsePhase(m.phase)
+	if err != nil {
 		return usageError("--phase: %w", err)
 	}
-	if _, err := migrate.ParseScope(m.scope); err != nil {
+	if phase == migrate.PhaseBackfill && m.noTransaction {
+		return usageError("a backfill runs in batches, each of them a transaction: leave --no-transaction out")
+	}
+	scope, err := migrate.ParseScope(m.scope)
+	if err != nil {
 		return usageError("--scope: %w", err)
+	}
+	if phase == migrate.PhaseBackfill && scope != migrate.ScopeTenant {
+		return usageError("a backfill goes over the tables of homes: its scope is tenant")
 	}
 	return nil
 }

@@ -19,7 +19,8 @@ func newMigratePlanCmd(a *app) *cobra.Command {
 		Short: "Show what 'landlord migrate up' would do",
 		Long: `Look at all homes, and show which lack which migrations and in which waves they would be brought up to date.
 What is pending is rehearsed in a scratch database on each cluster and read by the linter, and how long a run takes is
-estimated from that. Nothing is changed. Exit status 4 says that 'landlord migrate up' would not begin.`,
+estimated from that. Nothing is changed. Exit status 4 says that 'landlord migrate up' would not begin, 1 that it can
+only fail.`,
 		Example: `  landlord migrate plan
   landlord migrate plan --json | jq '.groups[] | select(.problem != "")'`,
 		Args: cobra.NoArgs,
@@ -71,6 +72,9 @@ func (a *app) migratePlan(ctx context.Context, args migrateRun) error {
 		if err := a.show(v, v.write); err != nil {
 			return err
 		}
+		if err := p.Err(); err != nil {
+			return fmt.Errorf("landlord migrate up can only fail: %w", err)
+		}
 		return ready.planned(args)
 	})
 }
@@ -96,25 +100,29 @@ func viewPlan(p fleet.Plan) planView {
 func (v planView) write(w io.Writer) {
 	lack := "lack"
 	if v.Down != nil {
-		fmt.Fprintf(w, "%d homes are not above version %d\n", v.UpToDate, *v.Down)
+		fmt.Fprintf(w, "%s not above version %d\n", are(v.UpToDate, "home"), *v.Down)
 		lack = "would lose"
 	} else {
-		fmt.Fprintf(w, "%d homes are up to date\n", v.UpToDate)
+		fmt.Fprintf(w, "%s up to date\n", are(v.UpToDate, "home"))
 	}
 	for _, g := range v.Groups {
-		what := map[string]string{"tenant": "homes", "database": "databases", "server": "servers"}[g.Scope]
+		what := number(g.Count, map[string]string{"tenant": "home", "database": "database", "server": "server"}[g.Scope])
 		if g.Problem != "" {
 			act := "would be tried"
 			if g.Blocked {
-				act = "stay as they are"
+				act = "not to be migrated"
 			}
-			fmt.Fprintf(w, "%d %s, such as %s, %s: %s\n", g.Count, what, g.Example, act, g.Problem)
+			fmt.Fprintf(w, "%s, such as %s, %s: %s\n", what, g.Example, act, g.Problem)
 			continue
 		}
-		fmt.Fprintf(w, "%d %s, such as %s, %s %s\n", g.Count, what, g.Example, lack, strings.Join(g.Files, ", "))
+		if lack == "lack" && g.Count == 1 {
+			fmt.Fprintf(w, "%s, %s, lacks %s\n", what, g.Example, strings.Join(g.Files, ", "))
+			continue
+		}
+		fmt.Fprintf(w, "%s, such as %s, %s %s\n", what, g.Example, lack, strings.Join(g.Files, ", "))
 	}
 	for i, n := range v.Waves {
-		fmt.Fprintf(w, "wave %d: %d targets\n", i+1, n)
+		fmt.Fprintf(w, "wave %d: %s\n", i+1, number(n, "target"))
 	}
 	v.gateView.write(w)
 	v.preflightView.write(w)

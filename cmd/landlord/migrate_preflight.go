@@ -171,6 +171,14 @@ func number(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
+// are says so many things are in a state.
+func are(n int, what string) string {
+	if n == 1 {
+		return "1 " + what + " is"
+	}
+	return number(n, what) + " are"
+}
+
 // estimate is how long a run takes; zero: nobody knows.
 func (p preflight) estimate() time.Duration {
 	for _, r := range p.rehearsals {

@@ -2,6 +2,8 @@ package main_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -172,4 +174,28 @@ func TestLintTracesInAScratchDatabase(t *testing.T) {
 	r = newShop(t).run("migrate", "lint", "--trace", "--dir", s.dir+"/.landlord/migrations")
 	require.Equal(t, 2, r.status)
 	require.Contains(t, r.stderr, "no configuration")
+}
+
+func TestAPlanSaysWhenARunCanOnlyFail(t *testing.T) {
+	t.Parallel()
+	s := withTenants(t)
+	const first = ".landlord/migrations/00003_*.sql"
+	names, err := filepath.Glob(filepath.Join(s.dir, first))
+	require.NoError(t, err)
+	require.Len(t, names, 1)
+	text, err := os.ReadFile(names[0])
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(names[0], append(text, "-- edited\n"...), 0o600))
+	r := s.run("migrate", "plan")
+	require.Equal(t, 1, r.status)
+	require.Contains(t, r.stderr, "landlord migrate up can only fail")
+	require.Contains(t, r.stderr, "was changed after it was applied")
+	require.Contains(t, r.stdout, "wave 1: 4 targets")
+	require.NoError(t, os.WriteFile(names[0], text, 0o600))
+	s.plan(0)
+
+	s.write("empty/README.md", "")
+	r = s.run("migrate", "plan", "--dir", "empty")
+	require.Equal(t, 1, r.status)
+	require.Contains(t, r.stderr, "the files know no such version")
 }

@@ -150,7 +150,11 @@ func viewRun(s fleet.Status) runView {
 
 func (v runView) write(w io.Writer) {
 	if v.Run == 0 {
-		fmt.Fprintf(w, "all %d homes are up to date\n", v.UpToDate)
+		if v.UpToDate == 1 {
+			fmt.Fprintln(w, "the only home is up to date")
+		} else {
+			fmt.Fprintf(w, "all %d homes are up to date\n", v.UpToDate)
+		}
 		v.gateView.write(w)
 		return
 	}
@@ -222,8 +226,8 @@ func endOf(s fleet.Status) error {
 		}
 		return partly(fmt.Errorf("run %d is %s: %s goes on with it", s.Run.Number, s.Run.State, resume))
 	case placement.RunFailed:
-		return partly(fmt.Errorf("run %d: %d targets failed, the rest is done: put right what is wrong there, then landlord migrate retry; "+
-			"or leave one out with landlord migrate skip", s.Run.Number, s.Counts[placement.TargetFailed]))
+		return partly(fmt.Errorf("run %d: %s failed, the rest is done: put right what is wrong there, then landlord migrate retry; "+
+			"or leave one out with landlord migrate skip", s.Run.Number, number(s.Counts[placement.TargetFailed], "target")))
 	case placement.RunAbandoned:
 		return partly(fmt.Errorf("run %d was abandoned: %s", s.Run.Number, s.Run.Why))
 	case placement.RunRunning, placement.RunDone:

@@ -3,6 +3,7 @@ package fleet
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -31,6 +32,19 @@ type Plan struct {
 	starts     []string // the first file that each target lacks; empty: it could not be looked at
 	phases     []string // of the files, in their order
 	allowDrift bool
+}
+
+// Err is why a run of the plan can only fail: all that it would bring somewhere has what the files do not fit. It is nil where there is
+// nothing to do.
+func (p Plan) Err() error {
+	var why []error
+	for _, g := range p.Groups {
+		if !g.Blocked {
+			return nil
+		}
+		why = append(why, fmt.Errorf("%s: %s", g.Example, g.Problem))
+	}
+	return errors.Join(why...)
 }
 
 // Group is what several targets have in common: they lack the same files, or have the same problem.

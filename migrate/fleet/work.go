@@ -109,18 +109,21 @@ type beats struct{ first, last time.Time }
 
 // heartbeat says that this process is there, and renews what it holds. That it fails for a while is no harm: who is overtaken is refused by the home.
 func (c *crew) heartbeat(ctx context.Context) {
+	told := false
 	for pause(ctx, c.cfg.Lease/3) {
 		begun := time.Now()
 		err := errors.Join(c.cfg.Catalog.RenewTargets(ctx, c.run.ID, c.process, c.cfg.Lease), c.cfg.Catalog.Attend(ctx, c.run.ID, c.cfg.Lease))
 		switch {
 		case err == nil:
+			told = false
 			b := *c.beats.Load()
 			if begun.Sub(b.last) >= c.cfg.Lease {
 				b.first = begun
 			}
 			b.last = begun
 			c.beats.Store(&b)
-		case ctx.Err() == nil:
+		case ctx.Err() == nil && !told:
+			told = true
 			c.log.WarnContext(ctx, "leases of migration targets not renewed", "run", c.run.Number, "error", err)
 		}
 	}

@@ -61,15 +61,23 @@ begin
     return coalesce(v_unfinished = p_version, false);
 end $$;
 
--- end_step closes it, in the transaction of the file's statements: a version is on record if and only if it was applied.
+drop function if exists landlord.end_step(name, bigint, text, text, uuid, bigint);
+
+-- end_step closes it, in the transaction of the file's statements: a version is on record if and only if it was applied. p_path is the
+-- caller's search_path: a file that has changed it may have made its objects elsewhere, out of what was secured.
 create or replace function landlord.end_step(
-    p_schema name, p_version bigint, p_checksum text, p_phase text, p_run uuid, p_lease bigint) returns void
+    p_schema name, p_version bigint, p_checksum text, p_phase text, p_run uuid, p_lease bigint, p_path text) returns void
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off  -- a session keeps its plans while these tables grow
     set plan_cache_mode = force_generic_plan
 as $$
 begin
+    if p_path <> (case when p_schema in ('landlord.server', 'landlord.database') then '' else quote_ident(p_schema) || ', ' end
+                  || 'extensions, pg_temp') then
+        raise exception 'the file has set search_path to %', p_path using errcode = '55000',
+            hint = 'What it makes belongs into the home alone: take out what sets search_path, also in a DO block.';
+    end if;
     insert into landlord.schema_version (schema, version, checksum, phase, run)
     select p_schema, p_version, p_checksum, p_phase, p_run
       from landlord.schema_step s
