@@ -81,3 +81,19 @@ order by seq limit nullif($4, 0)`
 	})
 	return entries, err
 }
+
+// MovedSince returns the ids of the tenants whose placement has been given another home since a moment.
+func (c *Catalog) MovedSince(ctx context.Context, since time.Time) (ids map[string]bool, err error) {
+	const query = `select distinct tenant from landlord.placement_log where kind in ('moved', 'rebuilt') and tenant is not null and at >= $1`
+	err = c.read(ctx, "list who has moved", func(ctx context.Context, q querier) error {
+		rows, err := q.Query(ctx, query, since)
+		if err != nil {
+			return err
+		}
+		ids = make(map[string]bool)
+		var id string
+		_, err = pgx.ForEachRow(rows, []any{&id}, func() error { ids[id] = true; return nil })
+		return err
+	})
+	return ids, err
+}

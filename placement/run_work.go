@@ -156,7 +156,9 @@ update landlord.runs r
 // tenant is gone are skipped. It returns the run as it is then, and how many targets are still to be done before it goes on.
 func (c *Catalog) AdvanceRun(ctx context.Context, run string, last bool) (r Run, open int, err error) {
 	const gone = `
-update landlord.run_targets t set state = 'skipped', reason = 'the tenant was removed'
+update landlord.run_targets t
+   set state = 'skipped', reason = case when exists (select from landlord.placements p where p.tenant = t.tenant)
+                                        then 'the tenant lives elsewhere now' else 'the tenant was removed' end
 where t.run = $1 and t.state in ('pending', 'failed') and t.tenant is not null
   and not exists (select from landlord.placements p
                    where p.tenant = t.tenant and (p.cluster, p.database, p.schema) = (t.cluster, t.database, t.place))`

@@ -255,8 +255,8 @@ func names(pending []migrate.Migration) []string {
 	return files
 }
 
-// late returns what came into being since a run was planned, and is behind: homes made by a process with older files. One
-// that took longer than an hour to make may be missed; the next plan finds it.
+// late returns what came into being since a run was planned, and is behind: homes made by a process with older files, and those that
+// tenants have moved to. One that took longer than an hour to make may be missed; the next plan finds it.
 func (f *Fleet) late(ctx context.Context, run placement.Run) ([]target, error) {
 	known, err := f.cfg.Catalog.RunTargets(ctx, run.ID)
 	if err != nil {
@@ -270,9 +270,14 @@ func (f *Fleet) late(ctx context.Context, run placement.Run) ([]target, error) {
 	if err != nil {
 		return nil, err
 	}
+	since := run.StartedAt.Add(-time.Hour)
+	moved, err := f.cfg.Catalog.MovedSince(ctx, since)
+	if err != nil {
+		return nil, err
+	}
 	var fresh []target
 	for _, t := range tenants {
-		if own(t) && !has[t.Home] && t.CreatedAt.After(run.StartedAt.Add(-time.Hour)) {
+		if own(t) && !has[t.Home] && (t.CreatedAt.After(since) || moved[t.ID.String()]) {
 			fresh = append(fresh, home(t))
 			database := target{
 				Home:  placement.Home{Cluster: t.Home.Cluster, Database: t.Home.Database, Schema: migrate.DatabasePlace},
