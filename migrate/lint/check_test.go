@@ -191,3 +191,19 @@ func TestEveryFilesWaiversAreItsOwn(t *testing.T) {
 	require.True(t, findings[0].Waived)
 	require.False(t, findings[1].Waived)
 }
+
+func TestAGrantOnAMaterializedViewIsFoundInWhateverFile(t *testing.T) {
+	t.Parallel()
+	findings, err := lint.Check(fstest.MapFS{
+		"00001_sums.sql":  {Data: []byte("-- landlord: allow=view-without-security-invoker for the back office\n-- +goose Up\ncreate materialized view sums as select 1 as n;\n")},
+		"00002_grant.sql": {Data: []byte("-- +goose Up\ngrant select on table sums to landlord_app;\n")},
+	}, lint.Options{})
+	require.NoError(t, err)
+	var rules []string
+	for _, f := range findings {
+		if f.File == "00002_grant.sql" {
+			rules = append(rules, f.Rule)
+		}
+	}
+	require.Equal(t, []string{"grant-past-policies"}, rules)
+}

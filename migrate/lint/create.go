@@ -27,7 +27,9 @@ func (l *linter) create(s *statement, c *cursor) {
 	case c.accept("view"):
 		l.createView(s, c)
 	case c.accept("materialized", "view"):
-		l.report(s, "view-without-security-invoker", "{view}", c.objectName())
+		name := c.objectName()
+		l.copies[name] = true
+		l.report(s, "view-without-security-invoker", "{view}", name)
 	case c.accept("function"), c.accept("procedure"):
 		l.createRoutine(s, c)
 	case c.accept("domain"):

@@ -156,6 +156,9 @@ func (l *linter) alterOther(s *statement, c *cursor) {
 		c.until("on")
 		c.accept("on")
 		s.table, s.exclusive = c.name(), true
+		if !has(c.rest, "rename", "to") {
+			l.report(s, "alters-policy", "{table}", s.table)
+		}
 	case kind == "view" && hasAny(c.rest, "security_invoker") && hasAny(c.rest, "false", "off", "reset"):
 		c.accept("view")
 		c.accept("if", "exists")

@@ -151,6 +151,20 @@ func (l *linter) call(s *statement) {
 	}
 }
 
+// grant judges what is granted where no policy looks.
+func (l *linter) grant(s *statement, c *cursor) {
+	privileges := c.until("on")
+	c.accept("on")
+	c.accept("table")
+	columns := slices.ContainsFunc(privileges, func(t sqltext.Token) bool { return t.Text == "(" })
+	for _, name := range c.names() {
+		if columns || l.copies[name] {
+			l.report(s, "grant-past-policies", "{object}", name)
+			return
+		}
+	}
+}
+
 // comment notes the class that a table is given.
 func (l *linter) comment(c *cursor) {
 	if !c.accept("comment", "on", "table") {

@@ -48,6 +48,8 @@ func (l *linter) judge(s *statement) {
 		l.setting(s, c)
 	case c.at("comment"):
 		l.comment(c)
+	case c.accept("grant"):
+		l.grant(s, c)
 	case c.at("do"):
 		l.block(s)
 	}

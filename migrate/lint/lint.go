@@ -88,7 +88,7 @@ func Check(fsys fs.FS, o Options) ([]Finding, error) {
 	if err != nil {
 		return nil, fmt.Errorf("check migrations: %w", err)
 	}
-	l := &linter{rows: o.Rows, seen: o.Traced, tables: map[string]*table{}, indexes: map[string]string{}, domains: map[string]bool{}}
+	l := &linter{rows: o.Rows, seen: o.Traced, tables: map[string]*table{}, indexes: map[string]string{}, domains: map[string]bool{}, copies: map[string]bool{}}
 	for i := range files {
 		l.check(&files[i])
 	}
@@ -110,6 +110,7 @@ type linter struct {
 	tables  map[string]*table
 	indexes map[string]string // the table of each index
 	domains map[string]bool   // that have a constraint
+	copies  map[string]bool   // materialized views
 
 	// The file that is being read.
 	file       *migrate.File

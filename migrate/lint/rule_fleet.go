@@ -47,6 +47,14 @@ var fleetRules = []Rule{
 		Risk: "Without row-level security every tenant reads all rows of {table}.",
 		Safe: "alter table {table} enable row level security, force row level security;",
 	}, {
+		Name: "alters-policy", Severity: Error,
+		Risk: "A policy decides whose rows of {table} a tenant sees: landlord's own are put back after the file, and another one that is widened shows what it kept back.",
+		Safe: "-- landlord's own (landlord_allow, landlord_fence): take the statement out\n-- your own: in one file\ndrop policy p on {table};\ncreate policy p on {table} as restrictive using (...);",
+	}, {
+		Name: "grant-past-policies", Severity: Error,
+		Risk: "{object} has no row-level security of its own, or the grant is on columns, which no policy goes by: what is granted on it to the application is taken back.",
+		Safe: "-- take the statement out: tables, views, sequences and functions are granted after the file\n-- instead of a materialized view: a table with tenant_id, filled by triggers and phase=backfill",
+	}, {
 		Name: "table-unclassed", Severity: Warning,
 		Risk: "Nothing says whose rows {table} holds, so it gets no policy and stays closed to the application.",
 		Safe: "create table {table} (tenant_id uuid, id bigint generated always as identity, primary key (tenant_id, id));\n-- or, for the same rows everywhere\ncomment on table {table} is 'landlord: reference';",

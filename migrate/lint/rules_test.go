@@ -124,6 +124,8 @@ var unsafe = map[string][]string{
 	"DETACH and ATTACH PARTITION":                                 {"detach-not-concurrent", "attach-without-check"},
 	"SET LOGGED, CLUSTER, VACUUM FULL, SET TABLESPACE":            {"table-rewrite"},
 	"triggers, policies, row-level security on":                   nil,
+	"policies that are changed":                                   {"alters-policy"},
+	"grants where no policy looks":                                {"grant-past-policies"},
 	"several ALTERs where one will do":                            {"combine-alters"},
 	"files without a transaction that cannot be resumed":          {"not-resumable"},
 	"BEGIN, COMMIT, ROLLBACK":                                     {"transaction-control"},

@@ -1,0 +1,2 @@
+-- +goose Up
+alter policy mine on orders to public;

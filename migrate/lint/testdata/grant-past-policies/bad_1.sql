@@ -1,0 +1,2 @@
+-- +goose Up
+grant select (id) on orders to landlord_app;

@@ -1,0 +1,2 @@
+-- +goose Up
+grant select on orders to landlord_admin;
