@@ -38,6 +38,7 @@ go on without it from now on by --health none. After a health check that failed,
 	runDirFlag(cmd, &args.dir)
 	cmd.Flags().IntVar(&args.wave, "wave", 0, "pause after the wave of this `number`")
 	args.betweenFlags(cmd)
+	a.backfillFlags(cmd)
 	cmd.Flags().BoolVar(&args.dryRun, "dry-run", false, "only show the run that would be gone on with")
 	return cmd
 }

@@ -42,6 +42,7 @@ as 'landlord migrate status' shows it. As with 'landlord migrate resume', a run 
 	}
 	runDirFlag(cmd, &args.dir)
 	args.betweenFlags(cmd)
+	a.backfillFlags(cmd)
 	cmd.Flags().BoolVar(&args.dryRun, "dry-run", false, "only show the last run, and what failed in it")
 	return cmd
 }

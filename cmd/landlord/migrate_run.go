@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/landlord-go/landlord/migrate"
 	"github.com/landlord-go/landlord/migrate/fleet"
 	"github.com/landlord-go/landlord/placement"
@@ -47,11 +49,20 @@ func (a *app) withFleet(ctx context.Context, dir string, files bool, fn func(*fl
 	}
 	defer catalog.Close()
 	defer a.openScreen()()
-	f, err := fleet.New(fleet.Config{Catalog: catalog, Set: set, Folder: folder, Logger: a.log, Progress: a.tellProgress})
+	f, err := fleet.New(fleet.Config{
+		Catalog: catalog, Set: set, Folder: folder, Logger: a.log, Progress: a.tellProgress, Backfills: a.backfills,
+	})
 	if err != nil {
 		return err
 	}
 	return fn(f, catalog)
+}
+
+// backfillFlags bound what the backfills of this process take from a server.
+func (a *app) backfillFlags(cmd *cobra.Command) {
+	cmd.Flags().IntVar(&a.backfills.Batches.Most, "batch-rows", 0, "most `rows` in one batch of a backfill (default 20000)")
+	cmd.Flags().IntVar(&a.backfills.RowsPerSecond, "rows-per-second", 0,
+		"most `rows` that backfills of this process change on a cluster in a second (default no limit)")
 }
 
 // runView is a run as it is printed.

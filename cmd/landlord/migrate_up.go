@@ -69,6 +69,7 @@ Exit status 3 says that not all homes are done: failures are listed, grouped by 
 	cmd.Flags().IntVar(&args.wave, "wave", 0, "pause after the wave of this `number`")
 	cmd.Flags().BoolVar(&args.expandOnly, "expand-only", false, "do not begin with files of the phase contract")
 	args.betweenFlags(cmd)
+	a.backfillFlags(cmd)
 	cmd.Flags().BoolVar(&args.dryRun, "dry-run", false, "only show what would be done, as 'landlord migrate plan' does")
 	return cmd
 }

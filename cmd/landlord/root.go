@@ -55,6 +55,7 @@ type app struct {
 	configPath string // --config
 	json       bool   // --json
 	log        *slog.Logger
+	backfills  fleet.Backfills
 	patience   time.Duration // how long a catalog that cannot be reached is asked again; 0: as long as placement finds right
 
 	started  bool // a command's own code runs: from here on errors are not about usage
