@@ -64,8 +64,14 @@ func TestNewMigrationRefusesWhatIsNoName(t *testing.T) {
 		require.Equal(t, 2, r.status, "%q", name)
 		require.Contains(t, r.stderr, "name the migration", "%q", name)
 	}
-	for _, args := range [][]string{{"a", "--phase", "later"}, {"a", "--scope", "fleet"},
-		{"a", "--phase", "backfill", "--no-transaction"}, {"a", "--phase", "backfill", "--scope", "database"}, {}, {"a", "b"}} {
+	for _, args := range [][]string{
+		{"a", "--phase", "later"},
+		{"a", "--scope", "fleet"},
+		{"a", "--phase", "backfill", "--no-transaction"},
+		{"a", "--phase", "backfill", "--scope", "database"},
+		{},
+		{"a", "b"},
+	} {
 		require.Equal(t, 2, s.run(append([]string{"migrate", "new", "--dir", "m"}, args...)...).status, "%v", args)
 	}
 	entries, err := os.ReadDir(filepath.Join(s.dir, "m"))

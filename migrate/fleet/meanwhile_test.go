@@ -138,8 +138,10 @@ func TestAnOperatorThatIsNoSuperuserTakesAFleetOfGooseOver(t *testing.T) {
 	server := pgtest.OwnServer(t) // its roles are this test's
 	// The other modes want a superuser.
 	h := testhouse.New(t, testhouse.Options{Clusters: []string{"a"}, Own: server, Mode: isolation.Plain})
-	all := []placement.Placement{h.Add(t, "shared", placement.ModelShared, "a"), h.Add(t, "own", placement.ModelDatabase, "a"),
-		h.Add(t, "schema", placement.ModelSchema, "a")}
+	var all []placement.Placement
+	for _, model := range models {
+		all = append(all, h.Add(t, string(model), model, "a"))
+	}
 	files := sample(t)
 	h.SuperExec(t, "postgres", `create role shopkeeper; create role operator login createrole createdb bypassrls password 'open';
 		grant shopkeeper, landlord_owner to operator with admin option`)
