@@ -35,6 +35,9 @@ type config struct {
 
 	// Clusters are added to the catalog by `init`. Others may be added later by `cluster add`.
 	Clusters []clusterConfig `mapstructure:"clusters"`
+
+	// Audit says which findings of `audit` are as they should be.
+	Audit auditConfig `mapstructure:"audit"`
 }
 
 // clusterConfig is an entry of clusters; see placement.Cluster for what the fields mean.
@@ -94,6 +97,11 @@ func (c config) Validate() error {
 			add(key, fmt.Errorf("name: another cluster is called %q too", cluster.Name))
 		}
 		names[cluster.Name] = true
+	}
+	for i, entry := range c.Audit.Allow {
+		for _, err := range unjoin(entry.allowed().Validate()) {
+			add(fmt.Sprintf("audit.allow[%d]", i), err)
+		}
 	}
 	return errors.Join(problems...)
 }

@@ -100,6 +100,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newTenantCmd(a),
 		newMigrateCmd(a),
 		newInstanceCmd(a),
+		newAuditCmd(a),
 		newDoctorCmd(a),
 		newHardenCmd(a),
 		newBenchCmd(a),
