@@ -4,19 +4,20 @@
 login as materialized (
     select oid, rolname from pg_roles where rolname = $1
 ),
--- What the login can become, and whose grants it has.
-member(oid) as (
-    select oid from login
-    union
-    select m.roleid from member join pg_auth_members m on m.member = member.oid
-),
-reached as materialized (
-    select oid from member union all select 0
-),
 -- Who has business here. Anybody else is a stranger.
 known as materialized (
     select oid from pg_roles
      where rolsuper or rolname in ($1, current_user, 'landlord_owner', 'landlord_guard', 'landlord_admin', 'landlord_migrator')
+),
+-- What the login can become, and whose grants it has. If it can become one of those with business here, that is the finding, and
+-- what that one may do is none.
+member(oid) as (
+    select oid from login
+    union
+    select m.roleid from member join pg_auth_members m on m.member = member.oid where m.roleid not in (select oid from known)
+),
+reached as materialized (
+    select oid from member union all select 0
 ),
 owner as materialized (
     select oid from pg_roles where rolname = 'landlord_owner'

@@ -1,7 +1,7 @@
 -- Policies: ours are told by what PostgreSQL writes back of them and by what they depend on; all others are looked at by their
 -- structure.
 select 'policy-missing' as rule, 'policy ' || n.policy || ' on ' || t.name as object, null as detail, array[
-       format('create policy %s on %s as %s for all to public using (%s) with check (%3$s)',
+       format('create policy %s on %s as %s for all to public using (%s) with check (%4$s)',
            n.policy, t.name, n.kind, m.source)] as fix
   from tab t join template m on m.oid = t.oid
   cross join (values ('landlord_allow', 'permissive'), ('landlord_fence', 'restrictive')) as n (policy, kind)
