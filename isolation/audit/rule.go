@@ -85,7 +85,7 @@ var relationRules = []Rule{
 	{Name: "grant-option", Severity: Warning, Risk: "The application can give its rights to others.", Mends: "revokes the grant option"},
 	{Name: "grant-column", Severity: Warning, Risk: "A right on a column outlives the one on the table that is taken away.", Mends: "revokes it"},
 	{Name: "grant-public", Severity: Warning, Risk: "Every login of the server has the right.", Mends: "revokes it"},
-	{Name: "grant-stranger", Severity: Warning, Risk: "A role that landlord did not make gets at what lies here, and goes through no router.", Mends: "revokes it"},
+	{Name: "grant-stranger", Severity: Warning, Risk: "A role that landlord did not make gets at what lies here, and goes through no router."},
 }
 
 var routineRules = []Rule{
@@ -108,20 +108,20 @@ var databaseRules = []Rule{
 	{Name: "publication", Severity: Warning, Risk: "Logical replication sends the rows of all tenants, whatever the policies say."},
 	{Name: "prepared-transaction", Severity: Warning, Risk: "It keeps its locks and its tenant until somebody ends it, and every session of its login can."},
 	{Name: "foreign-server", Severity: Error, Risk: "The application can make foreign tables, which have no row-level security.", Mends: "revokes it"},
-	{Name: "user-mapping", Severity: Error, Risk: "The application connects to another server, or to this one as somebody else.", Mends: "drops it"},
+	{Name: "user-mapping", Severity: Error, Risk: "The application connects to another server, or to this one as somebody else."},
 	{Name: "extension", Severity: Warning, Risk: "The extension reaches other servers, files or programs, past row-level security."},
 	{Name: "default-grant", Severity: Warning, Risk: "Objects are open from the moment they are made.", Mends: "revokes it"},
 	{Name: "default-public", Severity: Warning, Risk: "Every function is open to PUBLIC until it is secured.", Mends: "revokes it"},
 	{Name: "landlord-grant", Severity: Error, Risk: "The seal keys, the fence and what guards them are landlord_guard's alone.", Mends: "revokes it"},
 	{Name: "landlord-owner", Severity: Error, Risk: "Whoever owns landlord's objects decides who enters which tenant.", Mends: "gives it to landlord_guard"},
-	{Name: "landlord-routine", Severity: Error, Risk: "The policies are as good as the functions they call; 'landlord init' after an update of this release makes them anew, a stranger is dropped by hand."},
+	{Name: "landlord-routine", Severity: Error, Risk: "Policies, enter and migrations are as good as the routines they call."},
 	{Name: "landlord-outdated", Severity: Warning, Risk: "The home objects are of another release or mode, so their functions cannot be compared: run 'landlord init'."},
 }
 
 var serverRules = []Rule{
 	{Name: "role-powerful", Severity: Error, Server: true, Risk: "A role with this attribute passes row-level security by, or can give itself what does.", Mends: "takes it away"},
 	{Name: "role-member", Severity: Error, Server: true, Risk: "The application can take on another role, and its rights.", Mends: "revokes it"},
-	{Name: "guard-member", Severity: Error, Server: true, Risk: "Another login can take on one of landlord's roles.", Mends: "revokes it"},
+	{Name: "guard-member", Severity: Error, Server: true, Risk: "Another login can take on one of landlord's roles."},
 	{Name: "role-owns", Severity: Error, Risk: "An owner can drop policies and disable row-level security.", Mends: "gives it to landlord_owner"},
 	{Name: "role-setting", Severity: Error, Risk: "The setting is in force from the moment a session begins and changes whom or what its statements mean.", Mends: "resets it"},
 	{Name: "parameter-grant", Severity: Error, Server: true, Risk: "Whoever may set a superuser's parameter can change the register of the tenant, or how the server behaves to all.", Mends: "revokes it"},

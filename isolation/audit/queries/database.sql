@@ -43,7 +43,7 @@ select 'extension', 'extension ' || quote_ident(extname), null, array['drop exte
   from pg_extension
  where extname in ('dblink', 'postgres_fdw', 'file_fdw', 'adminpack', 'plpython3u', 'plperlu', 'pltclu', 'xml2', 'pg_cron', 'lo')
 union all
-select 'default-grant', 'defaults of ' || r.name || coalesce(' in schema ' || quote_ident(n.nspname), ''),
+select case when w.oid in (select oid from reached) then 'default-grant' else 'grant-stranger' end, 'defaults of ' || r.name || coalesce(' in schema ' || quote_ident(n.nspname), ''),
        'what it makes later is given to ' || w.name,
        array['alter default privileges for role ' || r.name || coalesce(' in schema ' || quote_ident(n.nspname), '') || ' revoke all on '
            || case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions' when 'T' then 'types' else 'schemas' end || ' from ' || w.name]

@@ -27,7 +27,9 @@ union all
 select 'landlord-outdated', 'schema landlord', 'version ' || i.version, null
   from landlord.identity i where i.checksum <> $7
 union all
-select 'landlord-routine', p.oid::regprocedure::text, case when r.name is null then 'landlord has none of that name' else 'it is not what landlord installs' end, null
+select 'landlord-routine', p.oid::regprocedure::text, case when r.name is null then 'landlord has none of that name' else 'it is not what landlord installs' end,
+       array[case when r.name is null then 'drop routine ' || p.oid::regprocedure
+                  else 'update landlord.identity set checksum = '''' -- then run landlord init, which makes it anew' end]
   from pg_proc p join own on own.oid = p.pronamespace
   left join unnest($5::text[], $6::text[]) as r (name, sum) on r.name = p.proname
   cross join landlord.identity i
