@@ -16,8 +16,8 @@ help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build bin/landlord
-	go build -o bin/ ./cmd/landlord
+build: ## build bin/landlord and bin/landlordvet
+	go build -o bin/ ./cmd/landlord ./cmd/landlordvet
 
 .PHONY: demo
 demo: build postgres ## start two local servers, place tenants in all three models, migrate them under traffic, show that none can cross
@@ -48,8 +48,10 @@ fmt: $(LINT) ## format the code (gofumpt, goimports)
 	$(LINT) fmt ./...
 
 .PHONY: vet
-vet: ## run go vet
+vet: ## run go vet, and landlordvet on our own code
 	go vet ./...
+	go build -o bin/ ./cmd/landlordvet
+	go vet -vettool=bin/landlordvet ./...
 
 # Flags of landlord bench, such as "--mode sealed --for 20s".
 BENCH_FLAGS :=

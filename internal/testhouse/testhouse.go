@@ -1,5 +1,7 @@
 // Package testhouse builds a whole installation on a test server: a catalog, two clusters, the sample application's tables,
 // and whatever tenants a test asks for. It is for tests only.
+//
+//landlordvet:allow around tests look at homes from outside
 package testhouse
 
 import (
