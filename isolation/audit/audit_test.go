@@ -82,7 +82,7 @@ func TestPoliciesOfEveryTypeOfTenantAreRecognised(t *testing.T) {
 		for _, kind := range []string{"uuid", "bigint", "integer", "text", "varchar"} {
 			exec(t, conn, "create table "+schema+".of_"+kind+" (n int, tenant_id "+kind+", primary key (tenant_id, n))")
 		}
-		exec(t, conn, "create table "+schema+".of_none (n int primary key)")
+		exec(t, conn, "create table "+schema+".of_none (n int primary key, twice int generated always as (n * 2) stored)")
 		_, err := conn.Exec(t.Context(), "call landlord.secure($1, nullif($2, ''))", schema, owner)
 		require.NoError(t, err)
 	}

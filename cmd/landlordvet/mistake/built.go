@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"slices"
 )
 
 // built finds SQL that is put together from values which are neither constants, numbers nor quoted identifiers. It follows a
@@ -122,8 +123,8 @@ func (c *check) assigned(id *ast.Ident, stack []ast.Node, seen map[types.Object]
 
 // declaring returns the innermost function on the stack that declares o, with its parameters.
 func declaring(o types.Object, stack []ast.Node) ast.Node {
-	for i := len(stack) - 1; i >= 0; i-- {
-		switch fn := stack[i].(type) {
+	for _, n := range slices.Backward(stack) {
+		switch fn := n.(type) {
 		case *ast.FuncDecl, *ast.FuncLit:
 			if within(o, fn) {
 				return fn

@@ -3,6 +3,7 @@ package mistake
 import (
 	"go/ast"
 	"go/types"
+	"slices"
 )
 
 // lost finds, where a function has a context, a new one that knows no tenant; where the router is called, a context that comes from
@@ -75,8 +76,8 @@ func (c *check) outerHandle(call *ast.CallExpr, fn *types.Func, stack []ast.Node
 	if handle == nil {
 		return
 	}
-	for i := len(stack) - 1; i >= 0; i-- {
-		lit, ok := stack[i].(*ast.FuncLit)
+	for _, n := range slices.Backward(stack) {
+		lit, ok := n.(*ast.FuncLit)
 		if !ok {
 			continue
 		}

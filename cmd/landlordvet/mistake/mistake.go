@@ -13,6 +13,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"slices"
 	"strings"
 
 	"golang.org/x/tools/go/analysis"
@@ -217,10 +218,10 @@ func (c *check) parameters(n ast.Node) (params []types.Object) {
 
 // transaction returns the innermost function on the stack that is given a transaction, and that parameter.
 func (c *check) transaction(stack []ast.Node) (fn ast.Node, tx types.Object) {
-	for i := len(stack) - 1; i >= 0; i-- {
-		for _, p := range c.parameters(stack[i]) {
+	for _, n := range slices.Backward(stack) {
+		for _, p := range c.parameters(n) {
 			if typeName(p.Type()) == routerPath+".Tx" {
-				return stack[i], p
+				return n, p
 			}
 		}
 	}

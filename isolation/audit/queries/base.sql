@@ -53,21 +53,21 @@ rel as materialized (
            quote_ident(s.nspname) || '.' || quote_ident(c.relname) as name
       from pg_class c join space s on s.oid = c.relnamespace
      where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't'
-       and (c.oid) not in (select objid from extension_member where classid = 'pg_class'::regclass)
+       and c.oid not in (select objid from extension_member where classid = 'pg_class'::regclass)
 ),
 -- Tables with their class; see landlord.secure_table.
 tab as materialized (
     select r.*, a.attnum as column_number, a.attnotnull as filled, format_type(a.atttypid, a.atttypmod) as type,
-           coalesce(o.collisdeterministic, true) as exact, d.default_text,
+           coalesce(o.collisdeterministic, true) as exact,
+           -- To be given the table, pg_get_expr reads all that PostgreSQL knows of it. A default names no columns and needs none.
+           pg_get_expr(d.adbin, 0) as default_text,
            case when a.attnum is null and m.class is not null then m.class
                 when a.attnum is null and r.tenant is null then 'none'
                 else 'tenant' end as class
       from rel r
       left join pg_attribute a on a.attrelid = r.oid and a.attname = 'tenant_id' and not a.attisdropped
       left join pg_collation o on o.oid = a.attcollation
-      -- To be given the table, pg_get_expr reads all that PostgreSQL knows of it. A default has no columns, so it needs none.
-      left join (select adrelid, adnum, pg_get_expr(adbin, 0) as default_text from pg_attrdef) d
-        on d.adrelid = r.oid and d.adnum = a.attnum and a.attgenerated = ''
+      left join pg_attrdef d on d.adrelid = r.oid and d.adnum = a.attnum and a.attgenerated = ''
       left join (select objoid, substring(description from '^landlord: (reference|global)') as class
                    from pg_description where classoid = 'pg_class'::regclass and objsubid = 0) m on m.objoid = r.oid
      where r.relkind in ('r', 'p')
@@ -87,7 +87,7 @@ granted as materialized (
 ),
 routine as materialized (
     select p.oid, p.proowner, p.prosecdef, p.proleakproof, p.proconfig, p.proacl, p.prosqlbody is not null as bound, p.prorettype,
-           s.nspname, s.home, quote_ident(s.nspname) || '.' || quote_ident(p.proname) as name
+           s.nspname, s.home
       from pg_proc p join space s on s.oid = p.pronamespace
      where p.oid not in (select objid from extension_member where classid = 'pg_proc'::regclass)
 ),
@@ -98,12 +98,12 @@ callable as materialized (
 ),
 -- What a policy of ours says, as PostgreSQL writes it back: the template of landlord.secure_table.
 template as materialized (
-    select t.oid, t.name,
+    select t.oid,
            case when cardinality(t.parts) = 2 then '(' || t.parts[1] || ' AND ' || t.parts[2] || ')' else t.parts[1] end as text,
            array_to_string(array_remove(array[
                case when t.type is not null then 'tenant_id = (select landlord.tenant()::' || t.type || ')' end,
                case when t.tenant is not null then '(select landlord.tenant()) = ' || quote_literal(t.tenant) end], null), ' and ') as source
-      from (select t.oid, t.name, t.type, t.tenant, array_remove(array[
+      from (select t.oid, t.type, t.tenant, array_remove(array[
                 case t.type when 'text' then '(tenant_id = ( SELECT landlord.tenant() AS tenant))'
                     when 'character varying' then '((tenant_id)::text = (( SELECT (landlord.tenant())::character varying AS tenant))::text)'
                     else '(tenant_id = ( SELECT (landlord.tenant())::' || t.type || ' AS tenant))' end,
