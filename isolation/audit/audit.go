@@ -48,8 +48,8 @@ type Finding struct {
 	Server   bool     // it is the same in every database of the server
 }
 
-// Check looks at conn's database and returns what it finds, the gravest first. conn's login should be the one that made the
-// homes: the query itself needs no rights, and who runs it is taken for somebody with business here.
+// Check looks at conn's database and returns what it finds, the gravest first; nothing is no error. conn's login must be able to
+// read landlord.identity, and is taken for somebody with business here: it should be the one that made the homes.
 func Check(ctx context.Context, conn *pgx.Conn, db Database) ([]Finding, error) {
 	schemas, tenants := make([]string, len(db.Homes)), make([]string, len(db.Homes))
 	for i, h := range db.Homes {
