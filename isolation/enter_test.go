@@ -105,17 +105,16 @@ func TestWithoutTheRowLockARepeatableReadEntrantMissesTheFence(t *testing.T) {
 // when it returns.
 func (p *place) enterDuringFence(t *testing.T, options string) error {
 	t.Helper()
-	super := p.super(t)
 	release := p.lockKey(t, p.tenant, false)
 	conn := p.app(t)
 	exec(t, conn, "begin "+options)
 	done := p.goEnter(t, conn, p.tenant)
 	p.waits(t, conn)
-	require.NoError(t, isolation.SetFence(t.Context(), super, p.tenant, p.name, 1, isolation.Fenced))
+	p.force(t, isolation.Fenced)
 	release()
 	err := <-done
 	exec(t, conn, "rollback")
-	require.NoError(t, isolation.SetFence(t.Context(), super, p.tenant, p.name, 1, isolation.Open))
+	p.force(t, isolation.Open)
 	return err
 }
 

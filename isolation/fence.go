@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/landlord-go/landlord/internal/pgerr"
 )
@@ -23,13 +25,18 @@ const (
 	Suspended FenceState = "suspended" // nobody reads or writes
 )
 
-// fenceNext is the whole state machine: a state leads only to those listed.
+// fenceNext is the whole state machine: a state leads only to those listed. SetFence opens and suspends; all else is a step of
+// a move, see handover.go. A fence that is overdue, which enter takes for open, goes wherever an open one may.
 var fenceNext = map[FenceState][]FenceState{
-	Importing: {Open},
-	Open:      {Fenced, Suspended},
-	Fenced:    {Open, Moved},
-	Suspended: {Open},
+	Importing: {Open},                           // the tenant has arrived
+	Open:      {Fenced, Suspended},              //
+	Fenced:    {Open, Moved, Fenced, Suspended}, // the last two only when it is overdue
+	Moved:     {Open, Importing},                // the move is rolled back; the tenant comes here again
+	Suspended: {Open},                           //
 }
+
+// Next lists the states that s leads to.
+func (s FenceState) Next() []FenceState { return fenceNext[s] }
 
 // Fence is a tenant's fence row at one home.
 type Fence struct {
@@ -37,11 +44,48 @@ type Fence struct {
 	Home                string // cluster/database/schema
 	Epoch               int64
 	State               FenceState
-	Owner               string // uuid of the attempt that made the row; empty: not told
+	Owner               string    // uuid of the attempt that made the row, fenced it or imports; empty: not told
+	Until               time.Time // of a fence, by the server's clock: when it is overdue
+	Overdue             bool      // a fence whose time is up, which counts as open
+	MovedTo             *Address  // in state moved
 }
 
-// ErrFence reports a fence row that is not there, or not in a state that leads to the one asked for.
+// Address is where a tenant has gone, as its old home tells whoever still comes there.
+type Address struct {
+	Home  string `json:"home"`
+	Model string `json:"model"`
+	Epoch int64  `json:"epoch"`
+	Stamp string `json:"stamp,omitempty"` // of the new home's database
+	Login string `json:"login,omitempty"` // of the application there
+}
+
+// ErrFence reports a fence row that is not there, or not in a state that leads to the one asked for. See FenceError.
 var ErrFence = errors.New("fence does not allow it")
+
+// FenceError says what stands where a fence was to be changed. It matches ErrFence.
+type FenceError struct {
+	Act    string // what was tried
+	Home   string
+	Stands *Fence // nil: no row
+}
+
+func (e *FenceError) Error() string {
+	if e.Stands == nil {
+		return fmt.Sprintf("%s at %s: %v: there is no row", e.Act, e.Home, ErrFence)
+	}
+	f := e.Stands
+	what := string(f.State)
+	if f.Overdue {
+		what += " and overdue"
+	}
+	if f.Owner != "" {
+		what += ", owner " + f.Owner
+	}
+	return fmt.Sprintf("%s at %s: %v: it is %s, at epoch %d", e.Act, e.Home, ErrFence, what, f.Epoch)
+}
+
+// Is matches ErrFence.
+func (e *FenceError) Is(target error) bool { return target == ErrFence }
 
 // db is what a fence statement runs on: a connection or a transaction.
 type db interface {
@@ -66,26 +110,20 @@ on conflict (tenant, home) do update set slug = excluded.slug where fence.epoch 
 	return nil
 }
 
-// SetFence moves a fence to another state. A fence that has it already is no error. One that cannot go there, or another
-// epoch, is ErrFence. Transactions that have entered before run to their end.
+// SetFence opens or suspends a home, as people do: a suspended one is opened, an open one is suspended. One that is so already is
+// no error. A home that takes part in a move is a *FenceError, and so is another epoch; when an attempt to fence it was left
+// behind, and is overdue, it counts as open. Transactions that have entered before run to their end.
 func SetFence(ctx context.Context, conn db, tenant, home string, epoch int64, to FenceState) error {
-	from := []string{string(to)}
-	for state, next := range fenceNext {
-		for _, n := range next {
-			if n == to {
-				from = append(from, string(state))
-			}
-		}
+	const q = `
+update landlord.fence set state = $4, fenced_until = null
+ where tenant = $1 and home = $2 and epoch = $3
+   and (state = $4 or state = $5 or $4 = 'suspended' and state = 'fenced' and fenced_until < clock_timestamp())`
+	from, ok := map[FenceState]FenceState{Open: Suspended, Suspended: Open}[to]
+	if !ok {
+		return fmt.Errorf("set the fence at %s to %s: %w: only a move does that", home, to, ErrFence)
 	}
-	const q = `update landlord.fence set state = $4 where tenant = $1 and home = $2 and epoch = $3 and state = any($5)`
-	tag, err := conn.Exec(ctx, q, tenant, home, epoch, string(to), from)
-	if err != nil {
-		return fmt.Errorf("set the fence at %s to %s: %w", home, to, err)
-	}
-	if tag.RowsAffected() == 0 {
-		return fmt.Errorf("set the fence at %s to %s: %w: no row of epoch %d in a state that leads there", home, to, ErrFence, epoch)
-	}
-	return nil
+	tag, err := conn.Exec(ctx, q, tenant, home, epoch, string(to), string(from))
+	return changed(ctx, conn, FenceKey{tenant, home}, "set the fence to "+string(to), tag.RowsAffected(), err)
 }
 
 // Drain waits until no transaction is open that has entered the tenant at home, so that what comes next sees all that the
@@ -114,6 +152,36 @@ func DropFence(ctx context.Context, conn db, tenant, home string) error {
 		return fmt.Errorf("drop the fence at %s: %w", home, err)
 	}
 	return nil
+}
+
+// ReadFence returns a tenant's row at one home with all it holds. None is a *FenceError.
+func ReadFence(ctx context.Context, conn db, key FenceKey) (Fence, error) {
+	const act = "read the fence"
+	f, err := readFence(ctx, conn, key)
+	switch {
+	case err != nil:
+		return Fence{}, fmt.Errorf("%s at %s: %w", act, key.Home, err)
+	case f == nil:
+		return Fence{}, &FenceError{Act: act, Home: key.Home}
+	}
+	return *f, nil
+}
+
+// readFence returns nil where there is no row.
+func readFence(ctx context.Context, conn db, key FenceKey) (*Fence, error) {
+	const q = `
+select slug, model, epoch, state, coalesce(owner::text, ''), coalesce(fenced_until, '-infinity'),
+       state = 'fenced' and coalesce(fenced_until < clock_timestamp(), false), moved_to
+  from landlord.fence where tenant = $1 and home = $2`
+	f := Fence{Tenant: key.Tenant, Home: key.Home}
+	var until pgtype.Timestamptz
+	err := conn.QueryRow(ctx, q, key.Tenant, key.Home).Scan(
+		&f.Slug, &f.Model, &f.Epoch, &f.State, &f.Owner, &until, &f.Overdue, &f.MovedTo)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	f.Until = until.Time
+	return &f, err
 }
 
 // Fences lists every fence row of conn's database, by home and tenant.

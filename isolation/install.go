@@ -18,7 +18,7 @@ import (
 
 // Version is the version of the home objects that this package installs: the number of the last numbered file in
 // migrations/home. A router accepts Version and Version-1, so that homes can be upgraded under running services.
-const Version = 3
+const Version = 4
 
 // Identity says which database this is. It is what a connection is checked against when it opens.
 type Identity struct {

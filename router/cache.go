@@ -39,6 +39,7 @@ type route struct {
 	model   placement.Model
 	series  int          // see stats.series
 	stale   atomic.Bool  // the catalog has changed it since
+	told    atomic.Bool  // a home has told of it that the tenant has left: the catalog may not know yet
 	asked   atomic.Int64 // when reload last asked about it, in nanoseconds since 1970
 }
 
@@ -67,9 +68,13 @@ type cache struct {
 
 	hits, misses, served atomic.Int64 // see CacheStats; served while stale
 
+	keeping sync.Mutex // held while a route is compared with the one that is kept, and takes its place
+
 	mu       sync.Mutex // guards what follows
 	targets  *lru.Cache[string, *target]
-	clusters map[string]bool
+	clusters map[string]placement.Cluster // as they were told last
+	met      map[string]bool              // clusters that routes lead to
+	learned  time.Time                    // when all clusters were asked for
 }
 
 func newCache(catalog *placement.Catalog, size int, stats *stats) (*cache, error) {
@@ -85,7 +90,10 @@ func newCache(catalog *placement.Catalog, size int, stats *stats) (*cache, error
 	if err != nil {
 		return nil, fmt.Errorf("make the placement cache: %w", err)
 	}
-	return &cache{catalog: catalog, stats: stats, routes: routes, unknown: unknown, targets: targets, clusters: make(map[string]bool)}, nil
+	return &cache{
+		catalog: catalog, stats: stats, routes: routes, unknown: unknown, targets: targets,
+		clusters: make(map[string]placement.Cluster), met: make(map[string]bool),
+	}, nil
 }
 
 // resolve returns where id lives, from the cache if it can.
@@ -120,6 +128,15 @@ func (c *cache) mayAsk() bool {
 	return at == 0 || now >= at && c.retryAt.CompareAndSwap(at, now+int64(retryEvery))
 }
 
+// heard takes note of whether the catalog answers, which was asked and has returned err.
+func (c *cache) heard(err error) {
+	if errors.Is(err, ErrCatalogDown) {
+		c.retryAt.Store(time.Now().Add(retryEvery).UnixNano())
+	} else {
+		c.retryAt.Store(0)
+	}
+}
+
 // load asks the catalog; callers that ask for the same tenant meanwhile share the answer.
 func (c *cache) load(ctx context.Context, id tenant.ID) (*route, error) {
 	loaded := c.loading.DoChan(id.String(), func() (any, error) {
@@ -140,11 +157,7 @@ func (c *cache) load(ctx context.Context, id tenant.ID) (*route, error) {
 func (c *cache) fetch(ctx context.Context, id tenant.ID) (*route, error) {
 	before := c.changes.Load()
 	found, err := c.catalog.Route(ctx, id)
-	if errors.Is(err, ErrCatalogDown) {
-		c.retryAt.Store(time.Now().Add(retryEvery).UnixNano())
-		return nil, err
-	}
-	c.retryAt.Store(0)
+	c.heard(err)
 	switch {
 	case errors.Is(err, ErrUnknownTenant):
 		c.routes.Remove(id)
@@ -155,30 +168,45 @@ func (c *cache) fetch(ctx context.Context, id tenant.ID) (*route, error) {
 	case found.State == placement.StateProvisioning:
 		return nil, ErrProvisioning
 	}
-	rt := &route{
-		entry:  isolation.Entry{Tenant: id.String(), Home: found.Home.String(), Epoch: found.Epoch},
-		target: c.target(found.Cluster, found.Database),
-		model:  found.Model,
-		series: c.stats.series(found.Cluster.Name, found.Model),
+	if found.State == placement.StateMoving {
+		c.learn(ctx)
 	}
-	if found.Model == placement.ModelSchema {
-		rt.schema = found.Home.Schema
-	}
-	rt.demand = c.demand(rt.target, found.Home.Schema)
-	rt.request = pools.Request{
-		Server: rt.target.cluster.Name, Pool: rt.target.key, Client: rt.entry.Tenant, Affinity: rt.schema,
-		Connect: rt.target.connect,
-	}
-	if known, ok := c.routes.Peek(id); ok && known.same(rt) {
-		rt = known // keeps the time it was last asked about
-		rt.stale.Store(false)
-	}
-	c.routes.Add(id, rt)
+	rt := c.keep(id, c.route(id, found.Home, found.Model, found.Epoch, c.target(found.Cluster, found.Database)))
 	c.unknown.Remove(id)
 	if c.changes.Load() != before {
 		rt.stale.Store(true)
 	}
 	return rt, nil
+}
+
+func (c *cache) route(id tenant.ID, home placement.Home, model placement.Model, epoch int64, t *target) *route {
+	rt := &route{
+		entry:  isolation.Entry{Tenant: id.String(), Home: home.String(), Epoch: epoch},
+		target: t,
+		model:  model,
+		series: c.stats.series(t.cluster.Name, model),
+	}
+	if model == placement.ModelSchema {
+		rt.schema = home.Schema
+	}
+	rt.demand = c.demand(t, home.Schema)
+	rt.request = pools.Request{
+		Server: t.cluster.Name, Pool: t.key, Client: rt.entry.Tenant, Affinity: rt.schema, Connect: t.connect,
+	}
+	return rt
+}
+
+// keep puts a route into the cache and returns it, or the one that is there already and as good. What a home has told of a
+// tenant that has left is better than an older word of the catalog's, which follows the homes.
+func (c *cache) keep(id tenant.ID, rt *route) *route {
+	c.keeping.Lock()
+	defer c.keeping.Unlock()
+	if known, ok := c.routes.Peek(id); ok && (known.same(rt) || known.told.Load() && known.entry.Epoch > rt.entry.Epoch) {
+		rt = known // keeps the time it was last asked about
+		rt.stale.Store(false)
+	}
+	c.routes.Add(id, rt)
+	return rt
 }
 
 // counts returns how often the cache was of use.
@@ -215,13 +243,14 @@ func (c *cache) target(cl placement.Cluster, db placement.Database) *target {
 	key := fmt.Sprintf("%s/%s/%s/%s/%s", cl.Name, db.Name, db.Login, db.Stamp, cl.Endpoint)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.clusters[cl.Name] = cl
 	t, ok := c.targets.Get(key)
 	if !ok {
 		t = &target{key: key, cluster: cl, db: db, demand: demand{place: placement.SharedSchema, version: c.version}}
 		t.connect = func(ctx context.Context) (*pgconn.PgConn, error) { return c.connect(ctx, t) }
 		c.targets.Add(key, t)
-		if !c.clusters[cl.Name] {
-			c.clusters[cl.Name] = true
+		if !c.met[cl.Name] {
+			c.met[cl.Name] = true
 			c.meet(cl.Name)
 		}
 	}

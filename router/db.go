@@ -214,9 +214,9 @@ func (db *DB) place(ctx context.Context, try func(*route) error) (w way, err err
 		return way{}, err
 	}
 	var first time.Time
-	pause := 2 * time.Millisecond
+	pause, newest := 2*time.Millisecond, int64(0)
 	for ; ; w.retries++ {
-		w.route = rt
+		w.route, newest = rt, max(newest, rt.entry.Epoch)
 		err := try(rt)
 		if err == nil {
 			return w, nil
@@ -235,7 +235,12 @@ func (db *DB) place(ctx context.Context, try func(*route) error) (w way, err err
 			wait, longest = db.r.cfg.SchemaWait, 500*time.Millisecond
 		case !moved && !errors.Is(err, ErrHomeDown) && !errors.Is(err, ErrWrongDatabase):
 			return w, typed(err)
+		case refused.waits(): // nobody knows better than the home when that is over, and where the tenant is then
 		default:
+			if next := db.r.cache.follow(ctx, db.id, rt, err, newest); next != nil {
+				rt = next
+				continue
+			}
 			next, changed, reloadErr := db.r.cache.reload(ctx, db.id, rt)
 			if reloadErr != nil {
 				return w, reloadErr

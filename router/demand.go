@@ -18,9 +18,6 @@ type demand struct {
 // demandSQL fails with pgerr.Behind where the place $1 has not got version $2.
 const demandSQL = `select landlord.demand($1, $2)`
 
-// demandFrom is the version of the home objects from which on there is landlord.demand. Homes before it are not asked.
-const demandFrom = 3
-
 func (d *demand) params() [][]byte {
 	return [][]byte{[]byte(d.place), strconv.AppendInt(nil, d.version, 10)}
 }

@@ -94,6 +94,12 @@ func (r *refusal) transient() bool {
 		pgerr.Is(r.err, pgerr.NotHere, pgerr.Fenced, pgerr.LockNotAvailable, pgerr.SerializationFailure)
 }
 
+// waits tells whether a refusal passes by itself, without another placement: the tenant is being moved, somebody else has its
+// lock, or a fence was raised and lowered behind a snapshot.
+func (r *refusal) waits() bool {
+	return !r.acquiring && pgerr.Is(r.err, pgerr.Fenced, pgerr.LockNotAvailable, pgerr.SerializationFailure)
+}
+
 // behind tells whether the home's schema is older than what was demanded.
 func (r *refusal) behind() bool { return pgerr.Is(r.err, pgerr.Behind) }
 

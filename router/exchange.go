@@ -145,11 +145,10 @@ func (s *session) sendBefore(p *pgconn.Pipeline, open *opening) (n answers) {
 	enter.send(p, open.params(s), nil, enter.formats)
 	n.opening++
 	if d := open.demand; d != nil && !d.met.Load() {
-		if st := s.fixed[demandSQL]; st != nil {
-			st.send(p, d.params(), nil, st.formats)
-			n.opening++
-			n.demand = d
-		}
+		st := s.fixed[demandSQL]
+		st.send(p, d.params(), nil, st.formats)
+		n.opening++
+		n.demand = d
 	}
 	if open.path != "" {
 		if st := s.fixed[pathSQL]; st != nil {

@@ -28,6 +28,9 @@ func (r *Router) Resolve(ctx context.Context, id tenant.ID) error {
 	return err
 }
 
+// Invalidate has a tenant looked up again, as the catalog's watch does.
+func (r *Router) Invalidate(id tenant.ID) { r.cache.invalidate(id) }
+
 // Sharing tells whether Run keeps shares of the clusters' connections by now.
 func (r *Router) Sharing() bool {
 	r.shares.mu.Lock()

@@ -86,7 +86,7 @@ select has_function_privilege('pg_catalog.set_config(text, text, boolean)', 'exe
 	if settings {
 		others = append(others, pathSQL)
 	}
-	if r.cfg.SchemaVersion > 0 && id.Version >= demandFrom {
+	if r.cfg.SchemaVersion > 0 {
 		others = append(others, demandSQL)
 	}
 	s, err := openSession(ctx, conn, id, enterSQL, others, isolation.ResetSQL(locks), r.cfg.Types)

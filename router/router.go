@@ -48,8 +48,7 @@ type Config struct {
 
 	// SchemaVersion is the version of the newest migration, of scope tenant, that the application was written for; 0: it does
 	// not say. A tenant whose home is older is ErrBehind, until its migration is done: nothing needs a restart. A home that was
-	// seen at the version is not asked again while its tenants stay there. One whose own objects are of version 2, which
-	// landlord init upgrades, is not asked at all.
+	// seen at the version is not asked again while its tenants stay there.
 	//
 	// The catalog keeps record of every router's version, so that no migration of the phase contract takes away what one that
 	// is alive may read: see ErrOutdated. A router that does not say its version holds up all of them.

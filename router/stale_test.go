@@ -67,7 +67,10 @@ end $$`
 func (n *neighbours) setFence(t *testing.T, p placement.Placement, state isolation.FenceState) {
 	t.Helper()
 	conn := n.Super(t, p.Home.Database)
-	require.NoError(t, isolation.SetFence(t.Context(), conn, p.Tenant.String(), p.Home.String(), p.Epoch, state))
+	const q = `
+update landlord.fence set state = $3, fenced_until = clock_timestamp() + interval '1 minute' where tenant = $1 and home = $2`
+	_, err := conn.Exec(t.Context(), q, p.Tenant.String(), p.Home.String(), string(state))
+	require.NoError(t, err)
 	require.NoError(t, conn.Close(t.Context()))
 }
 
@@ -130,18 +133,108 @@ func TestAStaleRouterIsRefusedBySourceAndFollowsUnseen(t *testing.T) {
 			return seen, errors.Join(err, tx.Commit())
 		},
 	}
-	n.each(t, nil, func(t *testing.T, _ *router.Router, p placement.Placement) {
-		stale := make(map[string]*router.Router)
-		for call := range calls {
-			stale[call] = n.Router(t, one)
-			pid(t, stale[call].Tenant(p.Tenant))
+	there := n.Add(t, "there", placement.ModelShared, "b")
+	for _, m := range models {
+		for _, teller := range []string{"the catalog tells", "the old home tells, and the catalog is silent"} {
+			t.Run(string(m)+", "+teller, func(t *testing.T) {
+				t.Parallel()
+				p := n.add(t, fmt.Sprintf("%s-%d", m, len(teller)), m)
+				proxy, behind := n.behind(t)
+				stale := make(map[string]*router.Router)
+				for call := range calls {
+					stale[call] = n.Router(t, behind)
+					pid(t, stale[call].Tenant(p.Tenant))
+					pid(t, stale[call].Tenant(there.Tenant))
+				}
+				fromCatalog := teller == "the catalog tells"
+				moved := n.move(t, p, fromCatalog)
+				if !fromCatalog {
+					n.tell(t, p, moved)
+					proxy.Blackhole()
+					defer proxy.Restore()
+				}
+				for call, do := range calls {
+					seen, err := do(t, stale[call], p)
+					require.NoError(t, err, call)
+					require.Equal(t, []string{"moved@example.com"}, seen, call)
+				}
+			})
 		}
-		n.move(t, p, true)
-		for call, do := range calls {
-			seen, err := do(t, stale[call], p)
-			require.NoError(t, err, call)
-			require.Equal(t, []string{"moved@example.com"}, seen, call)
+	}
+}
+
+// tell has p's home say where the tenant is now.
+func (n *neighbours) tell(t *testing.T, p, moved placement.Placement) {
+	t.Helper()
+	id, err := isolation.ReadIdentity(t.Context(), n.Super(t, moved.Home.Database))
+	require.NoError(t, err)
+	n.say(t, p, isolation.Address{
+		Home: moved.Home.String(), Model: string(moved.Model), Epoch: moved.Epoch, Stamp: id.Stamp, Login: id.AppLogin,
+	})
+}
+
+func (n *neighbours) say(t *testing.T, p placement.Placement, to isolation.Address) {
+	t.Helper()
+	const q = `update landlord.fence set state = 'moved', moved_to = $3 where tenant = $1 and home = $2`
+	_, err := n.Super(t, p.Home.Database).Exec(t.Context(), q, p.Tenant.String(), p.Home.String(), to)
+	require.NoError(t, err)
+}
+
+// What a home says is followed even against the catalog, which is told last; and is kept when the catalog still says otherwise.
+func TestAHomesWordIsKeptUntilTheCatalogKnows(t *testing.T) {
+	t.Parallel()
+	n := newNeighbours(t, testhouse.Options{Clusters: []string{"a", "b"}})
+	n.each(t, nil, func(t *testing.T, r *router.Router, p placement.Placement) {
+		pid(t, r.Tenant(p.Tenant))
+		moved := n.move(t, p, false)
+		n.tell(t, p, moved)
+		// The catalog is up, and knows the cluster, where the router has not been.
+		require.Equal(t, []string{"moved@example.com"}, emails(t, r.Tenant(p.Tenant)))
+		stats := r.Stats().Cache
+		r.Invalidate(p.Tenant)
+		n.setFence(t, p, isolation.Suspended) // so that going there shows
+		require.Equal(t, []string{"moved@example.com"}, emails(t, r.Tenant(p.Tenant)), "the catalog still names the old home")
+		require.Greater(t, r.Stats().Cache.Misses, stats.Misses)
+		// The tenant comes back, and goes again: the home where it was says at which epoch.
+		back, home := p, n.Super(t, p.Home.Database)
+		back.Epoch = moved.Epoch + 1
+		n.say(t, moved, isolation.Address{Home: p.Home.String(), Model: string(p.Model), Epoch: back.Epoch})
+		_, err := home.Exec(t.Context(), "update landlord.fence set state = 'open', epoch = $3 where tenant = $1 and home = $2",
+			p.Tenant.String(), p.Home.String(), back.Epoch)
+		require.NoError(t, err)
+		require.Equal(t, []string{email(p)}, emails(t, r.Tenant(p.Tenant)))
+		stale := n.Router(t)
+		require.Equal(t, []string{email(p)}, emails(t, stale.Tenant(p.Tenant)), "which the catalog sends there at the first epoch")
+	})
+}
+
+// A home that points to an older epoch, or in a circle, is not followed: the caller hears that the tenant is not there.
+func TestAHomesWordIsNeverFollowedBackwards(t *testing.T) {
+	t.Parallel()
+	n := newNeighbours(t, testhouse.Options{Clusters: []string{"a", "b"}})
+	n.each(t, func(cfg *router.Config) { cfg.MoveWait = 50 * time.Millisecond }, func(t *testing.T, r *router.Router, p placement.Placement) {
+		pid(t, r.Tenant(p.Tenant))
+		refused := func(what string) {
+			t.Helper()
+			_, err := r.Tenant(p.Tenant).Exec(t.Context(), "select 1")
+			require.ErrorIs(t, err, router.ErrNotHere, what)
 		}
+		moved := n.move(t, p, false)
+		older := isolation.Address{Home: moved.Home.String(), Model: string(p.Model), Epoch: p.Epoch}
+		n.say(t, p, older)
+		refused("an epoch that is no newer")
+		for _, odd := range []isolation.Address{
+			{Home: "not a home", Model: string(p.Model), Epoch: 9},
+			{Home: moved.Home.String(), Model: "cloud", Epoch: 9},
+			{Home: "nowhere/x/public", Model: string(p.Model), Epoch: 9},
+			{Home: moved.Home.Cluster + "/nowhere/public", Model: string(p.Model), Epoch: 9},
+		} {
+			n.say(t, p, odd)
+			refused(odd.Home + " " + odd.Model)
+		}
+		n.tell(t, p, moved)
+		n.say(t, moved, isolation.Address{Home: p.Home.String(), Model: string(p.Model), Epoch: moved.Epoch})
+		refused("a circle")
 	})
 }
 

@@ -27,6 +27,9 @@ end $$;
 --   3. the fence row, read after the wait (volatile: each statement in here has a new snapshot);
 --   4. the register that the policies read.
 -- Nothing of the tenant has run when it raises, so the caller may always try again elsewhere.
+--
+-- A fence whose time is up counts as open. It is lowered or passed on only by the session that raised it, while that holds the
+-- lock, and only in time: whoever has the lock here and finds it overdue knows that nobody will pass it on any more.
 create or replace function landlord.enter(
     p_tenant text, p_home text, p_epoch bigint, p_kid int, p_exp bigint, p_mac bytea) returns text
     language plpgsql volatile security definer
@@ -38,6 +41,8 @@ declare
     v_sealed    constant text := landlord.sealed_tenant();
     v_epoch     bigint;
     v_state     text;
+    v_model     text;
+    v_until     timestamptz;
     v_moved_to  jsonb;
 begin
     if landlord.seal_ok(p_tenant, p_home, p_kid, p_exp, p_mac) is not true then
@@ -50,20 +55,24 @@ begin
     perform pg_advisory_xact_lock_shared(landlord.lock_key(p_tenant, p_home, v_read_only));
 
     if v_read_only or current_setting('transaction_isolation') = 'read committed' then
-        select epoch, state, moved_to into v_epoch, v_state, v_moved_to
+        select epoch, state, model, fenced_until, moved_to into v_epoch, v_state, v_model, v_until, v_moved_to
           from landlord.fence where tenant = p_tenant and home = p_home;
     else
         -- The snapshot is older than the wait: only a row lock shows a fence that was raised meanwhile (40001).
-        select epoch, state, moved_to into v_epoch, v_state, v_moved_to
+        select epoch, state, model, fenced_until, moved_to into v_epoch, v_state, v_model, v_until, v_moved_to
           from landlord.fence where tenant = p_tenant and home = p_home for share;
     end if;
 
     if v_state is distinct from 'open' or v_epoch is distinct from p_epoch then
         if v_state = 'suspended' then
             raise exception 'tenant is suspended' using errcode = 'LL004';
-        elsif v_state = 'importing' or (v_state = 'fenced' and not v_read_only) then
+        elsif v_state = 'importing'
+              or (v_state = 'fenced' and not v_read_only and coalesce(v_until, 'infinity') >= clock_timestamp()) then
             raise exception 'tenant is being moved' using errcode = 'LL003';
         elsif v_state is null or v_state = 'moved' or v_epoch is distinct from p_epoch then
+            if v_state in ('open', 'fenced') and v_epoch > p_epoch then -- it has been away, and is back
+                v_moved_to := jsonb_build_object('home', p_home, 'model', v_model, 'epoch', v_epoch);
+            end if;
             raise exception 'tenant is not here at this epoch' using errcode = 'LL002',
                 detail = coalesce(v_moved_to::text, '');
         end if;
