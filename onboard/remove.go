@@ -33,21 +33,24 @@ func (s *Service) Remove(ctx context.Context, t placement.Tenant, grace time.Dur
 	if err := settled(t); err != nil {
 		return fmt.Errorf("remove tenant %s: %w", t.Slug, err)
 	}
-	err := s.setFence(ctx, t, isolation.Suspended)
-	if pgerr.Is(err, pgerr.UndefinedDatabase) || errors.Is(err, isolation.ErrFence) {
-		home, lookErr := s.look(ctx, t.Placement())
-		switch {
-		case lookErr != nil:
-			err = errors.Join(err, lookErr)
-		case home.Gone:
-			s.log.WarnContext(ctx, "removing a tenant whose home is gone", "tenant", t.ID, "home", t.Home.String())
-			err = nil
-		}
-	}
-	if err != nil {
+	if err := s.close(ctx, t); err != nil {
 		return fmt.Errorf("remove tenant %s: %w", t.Slug, err)
 	}
-	return s.cfg.Catalog.ScheduleRemoval(ctx, t.ID, grace)
+	return s.settle(ctx, t, s.cfg.Catalog.ScheduleRemoval(ctx, t.ID, grace))
+}
+
+// close closes the home of a tenant that is to be removed, unless it is gone.
+func (s *Service) close(ctx context.Context, t placement.Tenant) error {
+	err := s.setFence(ctx, t, isolation.Suspended)
+	if !pgerr.Is(err, pgerr.UndefinedDatabase, pgerr.UndefinedTable) && !errors.Is(err, isolation.ErrFence) {
+		return err
+	}
+	home, lookErr := s.look(ctx, t.Placement())
+	if lookErr != nil || !home.Gone {
+		return errors.Join(err, lookErr)
+	}
+	s.log.WarnContext(ctx, "removing a tenant whose home is gone", "tenant", t.ID, "home", t.Home.String())
+	return nil
 }
 
 // Purge destroys the home of a tenant whose grace period is over, and forgets the tenant. It can be called again. A home that
@@ -105,15 +108,7 @@ func (s *Service) forget(ctx context.Context, p placement.Placement, incomplete 
 		return err
 	}
 	if p.Model == placement.ModelDatabase {
-		err = withOperator(ctx, c, "", func(conn *pgx.Conn) error {
-			if err := ours(isolation.DropDatabase(ctx, conn, p.Home.Database, isolation.TenantMark(p.Tenant.String()))); err != nil {
-				return err
-			}
-			return ours(isolation.DropLogin(ctx, conn, placement.DedicatedLogin(p.Home.Database)))
-		})
-		if err == nil {
-			err = s.cfg.Catalog.DeleteDatabase(ctx, c.Name, p.Home.Database)
-		}
+		err = s.dropDatabase(ctx, c, p, ours)
 	} else {
 		err = withOperator(ctx, c, p.Home.Database, func(conn *pgx.Conn) error { return ours(clear(ctx, conn, p)) })
 		if pgerr.Is(err, pgerr.UndefinedDatabase) { // with all that was in it
@@ -124,6 +119,20 @@ func (s *Service) forget(ctx context.Context, p placement.Placement, incomplete 
 		return err
 	}
 	return s.cfg.Catalog.DeleteTenant(ctx, p.Tenant)
+}
+
+// dropDatabase drops a dedicated database and its login, and then forgets it. Each error goes through ours.
+func (s *Service) dropDatabase(ctx context.Context, c placement.Cluster, p placement.Placement, ours func(error) error) error {
+	err := withOperator(ctx, c, "", func(conn *pgx.Conn) error {
+		if err := ours(isolation.DropDatabase(ctx, conn, p.Home.Database, isolation.TenantMark(p.Tenant.String()))); err != nil {
+			return err
+		}
+		return ours(isolation.DropLogin(ctx, conn, placement.DedicatedLogin(p.Home.Database)))
+	})
+	if err != nil {
+		return err
+	}
+	return s.cfg.Catalog.DeleteDatabase(ctx, c.Name, p.Home.Database)
 }
 
 // clear takes a tenant out of a database that others share.

@@ -176,7 +176,12 @@ func (s *Service) finish(ctx context.Context, o *onboarding) error {
 		if err != nil {
 			return err
 		}
-		if err := s.build(ctx, *o); err != nil {
+		if err := s.build(ctx, o.Placement, func(conn *pgx.Conn) error {
+			return isolation.PutFence(ctx, conn, isolation.Fence{
+				Tenant: o.Tenant.String(), Slug: string(o.Slug), Model: string(o.Model), Home: o.Home.String(), Epoch: o.Epoch,
+				State: isolation.Open, Owner: o.attempt,
+			})
+		}); err != nil {
 			return err
 		}
 		o.gate = gate.Contracted
@@ -186,8 +191,8 @@ func (s *Service) finish(ctx context.Context, o *onboarding) error {
 	}
 }
 
-// build makes the home of p and opens it. Every step may have been done before.
-func (s *Service) build(ctx context.Context, p onboarding) error {
+// build makes the home of p; fence, as the last step, writes its fence row. Every step may have been done before.
+func (s *Service) build(ctx context.Context, p placement.Placement, fence func(*pgx.Conn) error) error {
 	c, err := s.cfg.Catalog.Cluster(ctx, p.Home.Cluster)
 	if err != nil {
 		return err
@@ -200,7 +205,7 @@ func (s *Service) build(ctx context.Context, p onboarding) error {
 			return err
 		}
 	case placement.ModelDatabase:
-		if err := s.createDatabase(ctx, c, p.Placement); err != nil {
+		if err := s.createDatabase(ctx, c, p); err != nil {
 			return err
 		}
 	}
@@ -211,12 +216,7 @@ func (s *Service) build(ctx context.Context, p onboarding) error {
 			return err
 		}
 	}
-	return withOperator(ctx, c, p.Home.Database, func(conn *pgx.Conn) error {
-		return isolation.PutFence(ctx, conn, isolation.Fence{
-			Tenant: p.Tenant.String(), Slug: string(p.Slug), Model: string(p.Model), Home: p.Home.String(), Epoch: p.Epoch,
-			State: isolation.Open, Owner: p.attempt,
-		})
-	})
+	return withOperator(ctx, c, p.Home.Database, fence)
 }
 
 // createDatabase makes a dedicated database with a login and an identity of its own.
@@ -267,7 +267,8 @@ func (s *Service) Suspend(ctx context.Context, t placement.Tenant) error {
 	if err := s.setFence(ctx, t, isolation.Suspended); err != nil {
 		return fmt.Errorf("suspend tenant %s: %w", t.Slug, err)
 	}
-	return s.cfg.Catalog.SetState(ctx, t.ID, placement.StateSuspended)
+	err := s.cfg.Catalog.SetState(ctx, t.ID, placement.StateSuspended)
+	return s.settle(ctx, t, err)
 }
 
 // Resume opens a suspended tenant again, or one that is to be removed and whose grace period is not over.
@@ -275,29 +276,75 @@ func (s *Service) Resume(ctx context.Context, t placement.Tenant) error {
 	if err := s.cfg.Catalog.SetState(ctx, t.ID, placement.StateActive, placement.StateSuspended, placement.StateRemoving); err != nil {
 		return err
 	}
-	if err := s.setFence(ctx, t, isolation.Open); err != nil {
-		return fmt.Errorf("resume tenant %s: the catalog says active, but its home stays closed; try again: %w", t.Slug, err)
+	if err := s.settle(ctx, t, nil); err != nil {
+		return fmt.Errorf("resume tenant %s: the catalog says active, but its home may be closed; try again: %w", t.Slug, err)
 	}
-	// Somebody may have suspended or removed it meanwhile, before the home was opened.
+	// Somebody may have suspended or removed it meanwhile.
 	now, err := s.cfg.Catalog.Tenant(ctx, t.ID)
-	switch {
-	case err != nil && !errors.Is(err, placement.ErrUnknownTenant):
-		return fmt.Errorf("resume tenant %s: its home is open, but whether it still should be is not known; try again: %w", t.Slug, err)
-	case err == nil && (now.State == placement.StateActive || now.State == placement.StateMoving):
-		return nil
-	case err == nil:
+	if err == nil && now.State != placement.StateActive && now.State != placement.StateMoving {
 		err = &placement.StateError{Tenant: t.ID, Slug: t.Slug, Have: now.State, Why: "somebody else closed it at the same time; its home is closed again"}
 	}
-	if closeErr := s.setFence(ctx, t, isolation.Suspended); closeErr != nil && !errors.Is(closeErr, isolation.ErrFence) {
-		err = errors.Join(err, closeErr)
+	if err != nil {
+		return fmt.Errorf("resume tenant %s: %w", t.Slug, err)
 	}
-	return fmt.Errorf("resume tenant %s: %w", t.Slug, err)
+	return nil
+}
+
+// settle brings the fence of t to what the catalog says, after a change there, or after changeErr, because of which there was none.
+// Whoever opens or closes a home does it last, and looks again: of any number at once, each of which may have been overtaken by the
+// others or by the beginning of a move, the last one to write a fence has seen that it is what the catalog says.
+func (s *Service) settle(ctx context.Context, t placement.Tenant, changeErr error) error {
+	if changeErr != nil && !errors.Is(changeErr, placement.ErrState) {
+		return changeErr
+	}
+	for {
+		now, err := s.cfg.Catalog.Tenant(ctx, t.ID)
+		if errors.Is(err, placement.ErrUnknownTenant) {
+			return changeErr
+		}
+		if err != nil {
+			return errors.Join(changeErr, err)
+		}
+		to, ok := fenceOf[now.State]
+		if !ok {
+			return changeErr
+		}
+		var fenceErr error
+		if now.State == placement.StateRemoving { // another process may be destroying it
+			fenceErr = s.close(ctx, now)
+		} else {
+			fenceErr = s.setFence(ctx, now, to)
+		}
+		again, err := s.cfg.Catalog.Tenant(ctx, t.ID)
+		switch {
+		case err != nil && !errors.Is(err, placement.ErrUnknownTenant):
+			return errors.Join(changeErr, fenceErr, err)
+		case err == nil && (again.State != now.State || again.Epoch != now.Epoch):
+			continue
+		case err == nil && now.State == placement.StateMoving && errors.Is(fenceErr, isolation.ErrFence):
+			return changeErr // the move has closed it, or passed the tenant on
+		}
+		return errors.Join(changeErr, fenceErr)
+	}
+}
+
+// fenceOf is what the fence of a tenant's home says in each state of the catalog, when nobody moves it on.
+var fenceOf = map[placement.State]isolation.FenceState{
+	placement.StateActive:    isolation.Open,
+	placement.StateMoving:    isolation.Open,
+	placement.StateSuspended: isolation.Suspended,
+	placement.StateRemoving:  isolation.Suspended,
 }
 
 // settled refuses to touch the home of a tenant that somebody is making or moving.
 func settled(t placement.Tenant) error {
-	if t.State == placement.StateProvisioning || t.State == placement.StateMoving {
+	switch t.State {
+	case placement.StateProvisioning:
 		return &placement.StateError{Tenant: t.ID, Slug: t.Slug, Have: t.State, Why: "wait until that is over"}
+	case placement.StateMoving:
+		return &placement.StateError{Tenant: t.ID, Slug: t.Slug, Have: t.State, Why: fmt.Sprintf(
+			"end its move first: 'landlord move abort %[1]s' before the cutover, 'landlord move complete %[1]s' after it", t.Slug)}
+	case placement.StateActive, placement.StateSuspended, placement.StateRemoving:
 	}
 	return nil
 }

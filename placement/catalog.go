@@ -145,14 +145,20 @@ set local lock_timeout = %d;
 select landlord.lock_placement()`, max(c.cfg.Retry, c.cfg.Timeout).Milliseconds())
 	return c.try(ctx, act, func(ctx context.Context) error {
 		if err := c.loadSettings(ctx, c.pool); err != nil {
-			return err
+			return &unbegunError{err}
 		}
-		return pgx.BeginTxFunc(ctx, c.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		begun := false
+		err := pgx.BeginTxFunc(ctx, c.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, lock); err != nil {
 				return err
 			}
+			begun = true
 			return fn(ctx, tx)
 		})
+		if err != nil && !begun {
+			return &unbegunError{err}
+		}
+		return err
 	})
 }
 

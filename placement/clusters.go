@@ -11,7 +11,8 @@ import (
 	"github.com/landlord-go/landlord/internal/pgerr"
 )
 
-// Usage is a cluster and how many tenants are placed on it, in whatever state.
+// Usage is a cluster and how many tenants are placed on it, in whatever state. One that is being moved to another cluster counts
+// on both: it may go back.
 type Usage struct {
 	Cluster
 	Tenants int
@@ -22,7 +23,11 @@ func usages(ctx context.Context, q querier) ([]Usage, error) {
 	const query = `
 select c.name, c.endpoint, c.region, c.tier, c.state, c.capacity, c.connections, c.shared_database, c.operator, c.app, c.admin, coalesce(n.tenants, 0)
 from landlord.clusters c
-left join (select cluster, count(*) as tenants from landlord.placements group by cluster) n on n.cluster = c.name
+left join (
+  select cluster, count(*) as tenants from (
+    select tenant, cluster from landlord.placements
+    union select tenant, unnest(array[source_cluster, target_cluster]) from landlord.moves where ended_at is null) p
+   group by cluster) n on n.cluster = c.name
 order by c.name`
 	rows, err := q.Query(ctx, query)
 	if err != nil {
@@ -167,6 +172,9 @@ select (select count(*) from landlord.placements where cluster = $1), (select co
 		}
 		if tenants+databases > 0 {
 			return fmt.Errorf("%w: %d tenants and %d databases are there: move or remove them first", ErrInUse, tenants, databases)
+		}
+		if err := noMoves(ctx, tx, name); err != nil {
+			return err
 		}
 		if _, err := tx.Exec(ctx, `delete from landlord.clusters where name = $1`, name); err != nil {
 			return err

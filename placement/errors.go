@@ -68,10 +68,20 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// unbegunError is that of a change which had not begun yet: a connection from the pool may have been dead for long.
+type unbegunError struct{ err error }
+
+func (e *unbegunError) Error() string { return e.err.Error() }
+func (e *unbegunError) Unwrap() error { return e.err }
+
 // nothingRan reports whether err says that no connection could be had and that one may be had later. A wrong password or a
 // missing database does not get better by waiting.
 func nothingRan(err error) bool {
-	if _, ok := errors.AsType[*pgconn.ConnectError](err); !ok {
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	if _, unbegun := errors.AsType[*unbegunError](err); unbegun && !connecting {
+		return pgerr.Code(err) == "" && isNetwork(err)
+	}
+	if !connecting {
 		return false
 	}
 	if code := pgerr.Code(err); code != "" {

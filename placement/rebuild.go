@@ -25,8 +25,8 @@ type FenceRow struct {
 }
 
 // liveFence lists the fence states in which a home holds the tenant, and what the catalog calls them. In the others the
-// tenant is not there yet, or no longer.
-var liveFence = map[string]State{"open": StateActive, "suspended": StateSuspended, "fenced": StateMoving}
+// tenant is not there yet, or no longer. One that is fenced opens by itself when the attempt to pass the tenant on is overdue.
+var liveFence = map[string]State{"open": StateActive, "suspended": StateSuspended, "fenced": StateActive}
 
 // RebuildReport says what Rebuild changed, and what it leaves to a person.
 type RebuildReport struct {
@@ -79,6 +79,7 @@ type rebuild struct {
 	clusters []Usage
 	known    map[tenant.ID]Tenant
 	slugs    map[tenant.Slug]tenant.ID
+	moving   map[tenant.ID]bool // with a move that is not over
 }
 
 func (b *rebuild) run(ctx context.Context, rows []FenceRow) (err error) {
@@ -88,6 +89,14 @@ func (b *rebuild) run(ctx context.Context, rows []FenceRow) (err error) {
 	all, err := b.c.tenants(ctx, b.tx, Filter{})
 	if err != nil {
 		return err
+	}
+	moves, err := b.c.moves(ctx, b.tx, `select `+moveColumns+` from landlord.moves where ended_at is null`)
+	if err != nil {
+		return err
+	}
+	b.moving = map[tenant.ID]bool{}
+	for _, m := range moves {
+		b.moving[m.Tenant] = true
 	}
 	b.known, b.slugs = map[tenant.ID]Tenant{}, map[tenant.Slug]tenant.ID{}
 	for _, t := range all {
@@ -137,7 +146,7 @@ func (b *rebuild) tenant(ctx context.Context, fences []FenceRow) error {
 		b.changed(want, "", want.summary())
 		return b.c.insertTenant(ctx, b.tx, want, KindRebuilt)
 	}
-	want.Slug, want.State = have.Slug, keepIntent(have.State, want.State)
+	want.Slug, want.State = have.Slug, b.keepIntent(have, want.State)
 	if want.summary() == have.summary() {
 		return nil
 	}
@@ -175,10 +184,11 @@ func (t Tenant) check() error {
 
 // keepIntent is the state of a tenant in the catalog once its fence says fence. Removal and a move are decided in the
 // catalog and show in the fence only in part: a home that is to be removed is closed, one that is to be moved is open yet. An
-// open home is nobody's to remove: it was resumed after the backup.
-func keepIntent(have, fence State) State {
-	if have == StateRemoving && fence == StateSuspended || have == StateMoving && fence == StateActive {
-		return have
+// open home is nobody's to remove: it was resumed after the backup. Nor does a tenant move without a move that somebody could go on
+// with or abort: what such a one has left, landlord doctor reports.
+func (b *rebuild) keepIntent(have Tenant, fence State) State {
+	if have.State == StateRemoving && fence == StateSuspended || have.State == StateMoving && fence == StateActive && b.moving[have.ID] {
+		return have.State
 	}
 	return fence
 }

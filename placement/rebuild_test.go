@@ -118,16 +118,46 @@ func TestRebuildKeepsWhatTheCatalogDecided(t *testing.T) {
 	t.Parallel()
 	c := newCatalog(t)
 	addClusters(t, c, aCluster("a"))
-	for state, fence := range map[placement.State]string{placement.StateRemoving: "suspended", placement.StateMoving: "open"} {
-		p := place(t, c, placement.Request{Slug: tenant.Slug(state)})
-		for _, s := range []placement.State{placement.StateActive, state} {
-			require.NoError(t, c.SetState(t.Context(), p.Tenant, s))
+	for slug, fence := range map[tenant.Slug]string{"removing": "suspended", "moving": "open", "cut-over": "fenced"} {
+		p := place(t, c, placement.Request{Slug: slug})
+		require.NoError(t, c.SetState(t.Context(), p.Tenant, placement.StateActive))
+		if slug == "removing" {
+			require.NoError(t, c.SetState(t.Context(), p.Tenant, placement.StateRemoving))
+		} else {
+			begin(t, c, placement.MoveRequest{Tenant: p.Tenant, Model: placement.ModelSchema})
 		}
 		report, err := c.Rebuild(t.Context(), []placement.FenceRow{
 			{Tenant: p.Tenant, Slug: p.Slug, Model: p.Model, Home: p.Home, Epoch: 1, State: fence},
 		}, false)
 		require.NoError(t, err)
 		require.Empty(t, report.Changes)
+	}
+}
+
+// The catalog does not know the move any more that has left these rows, and nobody can go on with it.
+func TestRebuildLeavesNobodyMovingWithoutAMove(t *testing.T) {
+	t.Parallel()
+	c := newCatalog(t)
+	addClusters(t, c, aCluster("a"), aCluster("b"))
+	for _, state := range []placement.State{placement.StateActive, placement.StateMoving} {
+		for _, fence := range []string{"open", "fenced"} {
+			p := place(t, c, placement.Request{Slug: tenant.Slug(fence + "-" + string(state)), Cluster: "a"})
+			require.NoError(t, c.SetState(t.Context(), p.Tenant, placement.StateActive))
+			if state != placement.StateActive {
+				require.NoError(t, c.SetState(t.Context(), p.Tenant, state))
+			}
+			target := placement.NewHome(placement.ModelShared, aCluster("b"), "")
+			_, err := c.Rebuild(t.Context(), []placement.FenceRow{
+				{Tenant: p.Tenant, Slug: p.Slug, Model: p.Model, Home: p.Home, Epoch: 1, State: fence},
+				{Tenant: p.Tenant, Slug: p.Slug, Model: placement.ModelShared, Home: target, Epoch: 2, State: "importing"},
+			}, false)
+			require.NoError(t, err)
+			got, err := c.Tenant(t.Context(), p.Tenant)
+			require.NoError(t, err)
+			require.Equal(t, placement.StateActive, got.State)
+			require.Equal(t, p.Home, got.Home)
+			begin(t, c, placement.MoveRequest{Tenant: p.Tenant, Model: placement.ModelSchema, Limit: 100})
+		}
 	}
 }
 

@@ -100,8 +100,11 @@ func TestChangesWaitForTheCatalogToComeBack(t *testing.T) {
 	net.Cut()
 	done := make(chan error, 1)
 	go func() { done <- c.AddCluster(t.Context(), aCluster("a")) }()
-	<-waiting
-	<-waiting
+	select { // it says so once
+	case <-waiting:
+	case err := <-done:
+		t.Fatalf("it did not wait: %v", err)
+	}
 	net.Restore()
 	require.NoError(t, <-done)
 	_, err := c.Cluster(t.Context(), "a")
