@@ -1,0 +1,281 @@
+package chunk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/landlord-go/landlord/internal/pgerr"
+	"github.com/landlord-go/landlord/move/table"
+)
+
+// worker copies one chunk after the other.
+type worker struct {
+	*copier
+	jobs <-chan job
+	anew *division // a table that is this worker's to copy anew
+}
+
+// work copies chunks until there are no more. One that was broken off costs its sessions.
+func (c *copier) work(ctx context.Context, jobs <-chan job) error {
+	w := &worker{copier: c, jobs: jobs}
+	for more := true; more; {
+		err := c.open(ctx, func(source, target *pgx.Conn) (err error) {
+			more, err = w.run(ctx, source, target)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run copies chunks until there are no more, or until one was broken off.
+func (w *worker) run(ctx context.Context, source, target *pgx.Conn) (more bool, err error) {
+	for {
+		if d := w.anew; d != nil {
+			w.anew = nil
+			if err := w.copy(ctx, source, target, job{division: d, anew: true}); err != nil {
+				return false, fmt.Errorf("table %s, anew as one chunk: %w", d.pair.Source.Name, conflict(d.pair, err))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case j, ok := <-w.jobs:
+			if !ok {
+				return false, nil
+			}
+			if !w.take(j.division) {
+				continue
+			}
+			err := w.copy(ctx, source, target, j)
+			broken := entangled(err) && !j.bounds.all()
+			if err != nil && !broken {
+				return false, fmt.Errorf("chunk %d of table %s: %w", j.n, j.pair.Source.Name, conflict(j.pair, err))
+			}
+			if w.put(j.division, broken) {
+				w.anew = j.division
+			}
+			if broken {
+				return true, nil
+			}
+		}
+	}
+}
+
+// copy brings one chunk to the target.
+func (c *copier) copy(ctx context.Context, source, target *pgx.Conn, j job) (err error) {
+	e := entry{n: j.n, bounds: j.bounds}
+	var gone Progress
+	if c.SameDatabase {
+		gone, err = c.insert(ctx, target, j, &e)
+	} else {
+		gone, err = c.send(ctx, source, target, j, &e)
+	}
+	if err == nil {
+		c.add(Progress{Rows: e.rows - gone.Rows, Bytes: e.bytes - gone.Bytes})
+	}
+	return err
+}
+
+// send copies from one server to the other.
+func (c *copier) send(ctx context.Context, source, target *pgx.Conn, j job, e *entry) (gone Progress, err error) {
+	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err = c.view(ctx, source, opts, e, func(pgx.Tx) error {
+		return pgx.BeginFunc(ctx, target, func(tx pgx.Tx) error {
+			if gone, err = c.prepare(ctx, tx, j); err != nil {
+				return err
+			}
+			out, in := statements(j.pair, j.bounds)
+			if e.rows, e.bytes, err = transfer(ctx, source, target, out, in); err != nil {
+				return err
+			}
+			return e.write(ctx, tx, c.Move, j.pair.Source.Name)
+		})
+	})
+	return gone, err
+}
+
+// insert copies within a database. The snapshot is the writing transaction's own.
+func (c *copier) insert(ctx context.Context, conn *pgx.Conn, j job, e *entry) (gone Progress, err error) {
+	for {
+		err = c.view(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, e, func(tx pgx.Tx) error {
+			if gone, err = c.prepare(ctx, tx, j); err != nil {
+				return err
+			}
+			columns, values := lists(j.pair, true)
+			tag, err := tx.Exec(ctx, fmt.Sprintf("insert into %s (%s) overriding system value select %s from %s where %s",
+				j.pair.Target.SQL(), columns, values, j.pair.Source.From(), j.bounds.where(j.pair)), pgx.QueryExecModeExec)
+			if err != nil {
+				return err
+			}
+			e.rows = tag.RowsAffected()
+			e.bytes = e.rows * j.width
+			return e.write(ctx, tx, c.Move, j.pair.Source.Name)
+		})
+		if !pgerr.Is(err, pgerr.SerializationFailure) { // the fence has just changed hands: look again
+			return gone, err
+		}
+	}
+}
+
+// prepare makes the transaction ready for the chunk's rows.
+func (c *copier) prepare(ctx context.Context, tx pgx.Tx, j job) (gone Progress, err error) {
+	if err := c.Fence.check(ctx, tx); err != nil || !j.anew {
+		return gone, err
+	}
+	return c.forget(ctx, tx, j.pair)
+}
+
+// snapshotPause is how long a snapshot that is too early is left alone.
+const snapshotPause = 10 * time.Millisecond
+
+// view runs fn in a transaction of conn whose snapshot is in e, and which sees all that was written before the stream began. A
+// transaction may have committed and still count as running: the snapshot is taken again until there is none of those.
+func (c *copier) view(ctx context.Context, conn *pgx.Conn, opts pgx.TxOptions, e *entry, fn func(pgx.Tx) error) error {
+	for {
+		early := false
+		err := pgx.BeginTxFunc(ctx, conn, opts, func(tx pgx.Tx) error {
+			var text string
+			err := tx.QueryRow(ctx, `select pg_current_snapshot()::text`).Scan(&text)
+			if err != nil {
+				return err
+			}
+			if e.snapshot, err = parseSnapshot(text); err != nil {
+				return err
+			}
+			if early = e.snapshot.xmin < c.Since; early {
+				return nil
+			}
+			return fn(tx)
+		})
+		if err != nil || !early {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(snapshotPause):
+		}
+	}
+}
+
+// check locks the fence's row until the end of the transaction, so that whoever takes over waits for it.
+func (f Fence) check(ctx context.Context, tx pgx.Tx) error { return f.lock(ctx, tx, "share") }
+
+// outlast waits for the end of what an earlier copy of the same owner was writing when it died: the server may be about to commit its
+// last chunk, which nobody has been told of. Who could still commit has had its answer to check, and holds the row.
+func (f Fence) outlast(ctx context.Context, target *pgx.Conn) error {
+	return pgx.BeginFunc(ctx, target, func(tx pgx.Tx) error { return f.lock(ctx, tx, "update") })
+}
+
+func (f Fence) lock(ctx context.Context, tx pgx.Tx, strength string) error {
+	const q = `
+select true from landlord.fence where tenant = $1 and home = $2 and state = 'importing' and owner = $3 for `
+	var ok bool
+	err := tx.QueryRow(ctx, q+strength, f.Tenant, f.Home, f.Owner).Scan(&ok)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrFencedOff
+	}
+	return err
+}
+
+// clearBatch is how many rows of a target that was filled before one transaction removes.
+const clearBatch = 5000
+
+// clear removes what the target has of the tenant's rows in a table of which nothing is copied yet: those that an earlier copy, whose
+// ledger is gone, has left, and those that migrations put into every new home.
+func (c *copier) clear(ctx context.Context, target *pgx.Conn, p table.Pair) error {
+	q := fmt.Sprintf(`
+with doomed as materialized (select tableoid as part, ctid as row from %[1]s where %[2]s limit %[3]d)
+delete from %[1]s t using doomed where t.ctid = doomed.row and t.tableoid = doomed.part`,
+		p.Target.From(), p.Target.Whose(p.Tenant), clearBatch)
+	for {
+		var n int64
+		err := pgx.BeginFunc(ctx, target, func(tx pgx.Tx) error {
+			if err := c.Fence.check(ctx, tx); err != nil {
+				return err
+			}
+			tag, err := tx.Exec(ctx, q, pgx.QueryExecModeExec)
+			n = tag.RowsAffected()
+			return err
+		})
+		if err != nil || n < clearBatch {
+			return err
+		}
+	}
+}
+
+// lists are the target's columns that are written and what the source has for them. Within one database the values of a home's own
+// types are those of another type than the other home's of that name, and go there by their text.
+func lists(p table.Pair, within bool) (columns, values string) {
+	var names, terms []string
+	if p.TenantColumn == table.Added {
+		names, terms = append(names, table.TenantID), append(terms, p.Target.Tenant(p.Tenant))
+	}
+	for _, name := range p.Columns {
+		source, _ := p.Source.Column(name)
+		target, _ := p.Target.Column(name)
+		term := table.Quoted([]string{name}, "")
+		if within && source.Cast != target.Cast {
+			term += "::text::" + target.Cast
+		}
+		names, terms = append(names, name), append(terms, term)
+	}
+	return table.Quoted(names, ""), strings.Join(terms, ", ")
+}
+
+// statements copy a chunk out of the source and into the target. What can be sent in binary form is: it is smaller, and nothing is
+// lost in writing it down.
+func statements(p table.Pair, b bounds) (out, in string) {
+	columns, values := lists(p, false)
+	form := "binary"
+	if slices.ContainsFunc(p.Columns, func(name string) bool {
+		s, _ := p.Source.Column(name)
+		t, _ := p.Target.Column(name)
+		return !s.Binary || !t.Binary
+	}) {
+		form = "text"
+	}
+	return fmt.Sprintf("copy (select %s from %s where %s) to stdout (format %s)", values, p.Source.From(), b.where(p), form),
+		fmt.Sprintf("copy %s (%s) from stdin (format %s)", p.Target.SQL(), columns, form)
+}
+
+// transfer runs both copies against each other.
+func transfer(ctx context.Context, source, target *pgx.Conn, out, in string) (rows, bytes int64, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p := newPipe()
+	sent := make(chan error, 1)
+	go func() {
+		_, err := source.PgConn().CopyTo(ctx, p, out)
+		p.finish(err)
+		sent <- err
+	}()
+	tag, err := target.PgConn().CopyFrom(ctx, p, in)
+	p.abandon()
+	outErr := <-sent
+	switch {
+	case errors.Is(outErr, errAbandoned):
+	case outErr != nil: // the target was told of it, and its error only repeats it
+		return 0, 0, fmt.Errorf("read from the source: %w", outErr)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("write to the target: %w", err)
+	}
+	return tag.RowsAffected(), p.bytes, nil
+}
+
+// end closes a session. What it did is over.
+func end(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_ = conn.Close(ctx)
+}
