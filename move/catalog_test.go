@@ -1,0 +1,65 @@
+package move_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/landlord-go/landlord/internal/faultnet"
+	"github.com/landlord-go/landlord/internal/testhouse"
+	"github.com/landlord-go/landlord/move"
+	"github.com/landlord-go/landlord/placement"
+)
+
+func TestTenantIsHandedOverWhileTheCatalogIsDown(t *testing.T) {
+	t.Parallel()
+	r := newRemoval(t, testhouse.Options{}, place{shared, "a"}, place{database, "b"})
+	w := r.write(t, 2)
+	m := r.begin(t, place{database, "b"})
+
+	proxy := faultnet.New(t, r.Server.Addr())
+	dsn, err := proxy.Rewrite(r.CatalogDSN)
+	require.NoError(t, err)
+	catalog, err := placement.Open(t.Context(), placement.Config{DSN: dsn, Actor: "test", Retry: -1})
+	require.NoError(t, err)
+	t.Cleanup(catalog.Close)
+	var cut sync.Once
+	mover, err := move.New(move.Config{Catalog: catalog, Homes: r.Service, Progress: func(s move.Status) {
+		if s.Move.Phase == move.Fencing {
+			cut.Do(proxy.Cut)
+		}
+	}})
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := mover.Drive(t.Context(), m.ID, move.ToReversing)
+		ended <- err
+	}()
+	target := r.Super(t, "postgres")
+	require.Eventually(t, func() bool {
+		var there bool
+		require.NoError(t, target.QueryRow(t.Context(), `select exists (select from pg_database where datname = $1)`, m.Target.Home.Database).Scan(&there))
+		return there
+	}, waitFor, tick)
+	r.await(t, m, move.Fencing)
+	home := r.Super(t, m.Target.Home.Database)
+	require.Eventually(t, func() bool {
+		var state string
+		require.NoError(t, home.QueryRow(t.Context(), `select state from landlord.fence where tenant = $1`, r.tenant.Tenant.String()).Scan(&state))
+		return state == "open"
+	}, waitFor, tick)
+	w.more(t, 10) // though the catalog still says that it lives at the source
+	now, err := r.Catalog.Tenant(t.Context(), r.tenant.Tenant)
+	require.NoError(t, err)
+	require.Equal(t, m.Source.Home, now.Home)
+
+	require.NoError(t, home.Close(context.WithoutCancel(t.Context())))
+	proxy.Restore()
+	require.NoError(t, <-ended)
+	m = r.drive(t, m, move.ToDone)
+	w.done(t)
+	r.livesAt(t, m.Target.Home, m.Epoch+1)
+	r.nothingLeft(t, m)
+}

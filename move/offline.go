@@ -1,0 +1,98 @@
+package move
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/landlord-go/landlord/internal/repl"
+	"github.com/landlord-go/landlord/move/cutover"
+	"github.com/landlord-go/landlord/placement"
+)
+
+// An offline move is for servers that write no logical log. It is one long cutover: the fence is raised first, then the rows are
+// copied and compared, and then the tenant is passed on. Writers wait, or are turned away, for all that time; so does work across
+// tenants in that database, which nothing would tell us of. There is no way back, and a driver that dies leaves the tenant closed to
+// writers until somebody drives the move on, or --max-pause is over.
+
+// noWayBack is why an offline move cannot be rolled back.
+const noWayBack = "it was an offline move: what is written at the target is not kept anywhere else"
+
+// cutOverOffline makes the whole of an offline move, or takes back what a driver that has died has left.
+func (d *drive) cutOverOffline(ctx context.Context) (Phase, error) {
+	if err := d.readPairs(ctx); err != nil {
+		return "", err
+	}
+	l := d.leg(forward)
+	if to, err := d.resolve(ctx, l, d.mv.Epoch+1, Committed, Verified); err != nil || to == Committed || d.wants(placement.AskAbort) {
+		return to, err
+	}
+	d.mv.NoRollback = noWayBack
+	run, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	work := offlineCopy{d: d, fail: cancel, ctx: run, done: make(chan struct{})}
+	defer work.wait()
+	defer cancel(nil)
+	c, err := d.cutover(ctx, l, d.mv.Epoch+1, &work)
+	if err != nil {
+		return "", err
+	}
+	result, err := c.Run(run)
+	if result.Committed {
+		d.mv.Pause, d.frozen = result.Pause, result
+		return Committed, nil
+	}
+	if cause := context.Cause(run); cause != nil && ctx.Err() == nil {
+		err = errors.Join(cause, err)
+	}
+	if _, unsettled := errors.AsType[*cutover.UnsettledError](err); unsettled {
+		return d.resolve(ctx, l, d.mv.Epoch+1, Committed, Verified)
+	}
+	return "", err
+}
+
+// offlineCopy stands where a cutover expects a follower: when the fence is up, it copies.
+type offlineCopy struct {
+	d       *drive
+	ctx     context.Context //nolint:containedctx // of the one attempt
+	fail    context.CancelCauseFunc
+	started bool
+	done    chan struct{}
+}
+
+// At copies everything before it calls fn, where the message is that of the fence. Others only ask whether somebody listens.
+func (o *offlineCopy) At(token string, fn func(ctx context.Context, at repl.LSN) error) func() bool {
+	if !strings.HasPrefix(token, "fence ") {
+		go func() { _ = fn(o.ctx, 0) }()
+		return func() bool { return false }
+	}
+	o.started = true
+	go func() {
+		defer close(o.done)
+		err := o.copy()
+		if err == nil {
+			err = fn(o.ctx, 0)
+		}
+		if err != nil {
+			o.fail(err)
+		}
+	}()
+	return func() bool { return false }
+}
+
+func (o *offlineCopy) wait() {
+	if o.started {
+		<-o.done
+	}
+}
+
+// copy begins anew: since an earlier attempt the tenant may have been open.
+func (o *offlineCopy) copy() error {
+	if err := o.d.forgetCopy(o.ctx); err != nil {
+		return err
+	}
+	if err := o.d.copyRows(o.ctx); err != nil {
+		return err
+	}
+	return o.d.compareNow(o.ctx)
+}
