@@ -36,8 +36,23 @@ test-docker: ## run all tests against PostgreSQL in Docker (testcontainers-go)
 test-matrix: ## run all tests on the oldest and the newest supported PostgreSQL
 	scripts/test-matrix.sh
 
+.PHONY: model
+model: ## walk every order of events that a move's cutover can meet (about a minute, no PostgreSQL)
+	LANDLORD_MODEL=full go test -count=1 -v ./move/explore
+
+.PHONY: matrix
+matrix: postgres ## let movers fail at every point, in every way and in every transition, and look at what moves promise (hours)
+	go test -tags landlord_faults -count=1 -timeout 24h -parallel 4 ./integration/matrix
+
+# What the sample is made of: another number chooses other cells.
+MATRIX_SEED := 1
+
+.PHONY: matrix-sample
+matrix-sample: postgres ## the same for one failure of each transition, and the controls that must see damage (minutes)
+	LANDLORD_MATRIX_SEED=$(MATRIX_SEED) go test -tags landlord_faults -count=1 -timeout 30m -parallel 4 ./integration/matrix
+
 .PHONY: check
-check: vet lint test ## all that a change must pass: formatting, vet, linters, tests
+check: vet lint test matrix-sample ## all that a change must pass: formatting, vet, linters, tests
 
 .PHONY: lint
 lint: $(LINT) ## run the linters, import arrows and formatting included
