@@ -138,60 +138,6 @@ func (a *app) showClusterChange(out clusterChange) error {
 	})
 }
 
-// clusterDrained is what `cluster drain` prints.
-type clusterDrained struct {
-	clusterView
-	Residents []placementView `json:"residents"`
-	DryRun    bool            `json:"dry_run,omitempty"`
-}
-
-func newClusterDrainCmd(a *app) *cobra.Command {
-	var dryRun bool
-	cmd := &cobra.Command{
-		Use:   "drain NAME",
-		Short: "Let no new tenant onto a cluster, and list those who live there",
-		Long: `Let no new tenant onto a cluster, and list those who live there. They stay, and go on working.
-'landlord cluster set NAME --state active' takes it back.`,
-		Example: "  landlord cluster drain a --json | jq -r '.residents[].slug'",
-		Args:    cobra.ExactArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.drainCluster(cmd.Context(), args[0], dryRun) },
-	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only list the tenants")
-	return cmd
-}
-
-func (a *app) drainCluster(ctx context.Context, name string, dryRun bool) error {
-	h, err := a.house(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	_, after, err := h.alterCluster(ctx, name, func(c *placement.Cluster) { c.State = placement.ClusterDraining }, dryRun)
-	if err != nil {
-		return err
-	}
-	residents, err := h.catalog.Tenants(ctx, placement.Filter{Cluster: name})
-	if err != nil {
-		return err
-	}
-	after.Tenants = len(residents) // as of after the change: nobody has come since
-	out := clusterDrained{clusterView: viewCluster(after), Residents: []placementView{}, DryRun: dryRun}
-	for _, t := range residents {
-		out.Residents = append(out.Residents, viewPlacement(t.Placement()))
-	}
-	return a.show(out, func(w io.Writer) {
-		verb := "is"
-		if dryRun {
-			verb = "would be"
-		}
-		fmt.Fprintf(w, "cluster %s %s draining; %d tenants live there\n", name, verb, len(out.Residents))
-		if len(out.Residents) > 0 {
-			fmt.Fprintln(w)
-			writePlacements(w, out.Residents)
-		}
-	})
-}
-
 func newClusterRemoveCmd(a *app) *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{

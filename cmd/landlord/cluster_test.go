@@ -70,8 +70,8 @@ func TestClustersComeAndGo(t *testing.T) {
 	require.Equal(t, 2, s.run("cluster", "set", "c", "--state", "draining").status)
 	require.Equal(t, 1, s.run("cluster", "set", "c", "--endpoint", "host=h password=x").status)
 
-	require.Contains(t, s.ok("cluster", "drain", "c", "--dry-run"), "would be draining")
-	drained := parse[clusterOutput](t, s.ok("cluster", "drain", "c", "--json"))
+	require.Contains(t, s.ok("cluster", "drain", "c", "--stay", "--dry-run"), "would be draining")
+	drained := parse[clusterOutput](t, s.ok("cluster", "drain", "c", "--stay", "--json"))
 	require.Equal(t, "draining", drained.State)
 	require.Len(t, drained.Residents, 2)
 	require.Contains(t, s.run("tenant", "add", "three", "--model", "shared", "--cluster", "c").stderr, "draining")

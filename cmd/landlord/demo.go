@@ -45,6 +45,7 @@ type demoResult struct {
 	Migration demoMigration `json:"migration"`
 	Suspended string        `json:"suspended"` // what a suspended tenant's call got
 	Attempts  []demoAttempt `json:"attempts"`
+	Move      demoMove      `json:"move"`
 	Seconds   float64       `json:"seconds"`
 }
 
@@ -54,9 +55,10 @@ func newDemoCmd(a *app) *cobra.Command {
 		Use:   "demo",
 		Short: "Show the whole on two local servers, in under a minute",
 		Long: `Start two local servers, make a catalog and tenants in all three models, let the same application code
-work for all of them, migrate all their homes while it works, and try to cross from one tenant to another in
-every model, beside the same thing done at home. Nothing stays behind, unless --keep: then everything is where 'landlord dev up' would have put it, and
-'landlord dev down --purge' takes it away.`,
+work for all of them, migrate all their homes while it works, try to cross from one tenant to another in every
+model, beside the same thing done at home, and move a tenant to another server and model and back while it is
+worked for. Nothing stays behind, unless --keep: then everything is where 'landlord dev up' would have put it,
+and 'landlord dev down --purge' takes it away.`,
 		Example: "  landlord demo\n  landlord demo --keep && landlord tenant list",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -136,11 +138,14 @@ func (a *app) demo(ctx context.Context, d devEnv) error {
 	if result.Attempts, err = demoProof(ctx, h, r, tenants); err != nil {
 		return err
 	}
+	if result.Move, err = a.demoMove(ctx, r, tenants[0]); err != nil {
+		return err
+	}
 	result.Seconds = time.Since(began).Seconds()
 	if err := a.show(result, result.write); err != nil {
 		return err
 	}
-	if result.crossed() || result.Migration.Failed > 0 {
+	if result.crossed() || result.Migration.Failed > 0 || !result.Move.Load.Clean() {
 		return errors.New("something did not end as it must: see above")
 	}
 	return nil
@@ -236,6 +241,7 @@ func (d demoResult) write(w io.Writer) {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", t.Model, t.What, t.AtHome, t.Across, verdict)
 	}
+	d.Move.write(w)
 	if !d.crossed() {
 		fmt.Fprintf(w, "\nNo attempt got a row that was not its own. All of it took %.0f s.\n", d.Seconds)
 	}

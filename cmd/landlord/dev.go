@@ -31,6 +31,7 @@ func newDevCmd(a *app) *cobra.Command {
 		newDevUpCmd(a),
 		newDevDownCmd(a),
 		newDevStatusCmd(a),
+		newDevLoadCmd(a),
 		newDevPsqlCmd(a),
 	)
 }

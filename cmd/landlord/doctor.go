@@ -54,10 +54,12 @@ type finding struct {
 	Fix     string `json:"fix"`
 }
 
-// residue is a schema or database of this installation that no tenant lives in.
+// residue is something that this installation has made and that nobody needs: a schema or database in which no tenant lives, a slot of
+// a move that is over.
 type residue struct {
 	Cluster string `json:"cluster"`
 	Object  string `json:"object"`
+	Why     string `json:"why"`
 	Fix     string `json:"fix"`
 }
 
@@ -66,8 +68,8 @@ func newDoctorCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look whether catalog, clusters, databases, keys and tenants agree",
-		Long: `Look whether catalog, clusters, databases, keys and tenants agree, and say of each thing found what to do
-(exit status 4). It changes nothing.
+		Long: `Look whether catalog, clusters, databases, keys and tenants agree, and for what moves have left, and say of each
+thing found what to do (exit status 4). It changes nothing.
 
 --rebuild-catalog is for a catalog that was restored from an old backup: it reads the fence rows, which lie
 beside the data, and makes the catalog agree with them. It removes nobody and lowers no epoch; what a person
@@ -143,7 +145,10 @@ func (d *doctor) examine(ctx context.Context) error {
 		return err
 	}
 	d.idTypes(ctx, clusters, reached)
-	return d.tenants(ctx, clusters, reached)
+	if err := d.tenants(ctx, clusters, reached); err != nil {
+		return err
+	}
+	return d.moves(ctx)
 }
 
 // keyFile checks the seal keys, and that others cannot read them.
@@ -228,7 +233,7 @@ func (o diagnosis) write(w io.Writer) {
 		fmt.Fprintf(w, "\n%s: %s\n  what to do: %s\n", f.Where, f.Problem, f.Fix)
 	}
 	for _, r := range o.Residue {
-		fmt.Fprintf(w, "\ncluster %s: %s belongs to no tenant\n  what to do: %s\n", r.Cluster, r.Object, r.Fix)
+		fmt.Fprintf(w, "\ncluster %s: %s %s\n  what to do: %s\n", r.Cluster, r.Object, r.Why, r.Fix)
 	}
 	if len(o.Findings)+len(o.Residue) == 0 {
 		fmt.Fprintln(w, "nothing found")

@@ -62,7 +62,7 @@ func (d *doctor) rehearsals(ctx context.Context, c placement.Cluster) error {
 }
 
 func (d *doctor) leave(c placement.Cluster, object, fix string) {
-	d.out.Residue = append(d.out.Residue, residue{Cluster: c.Name, Object: object, Fix: fix})
+	d.out.Residue = append(d.out.Residue, residue{Cluster: c.Name, Object: object, Why: "belongs to no tenant", Fix: fix})
 }
 
 // marked calls fn with what landlord's comment says was made for a tenant that is not known. A name that this installation
@@ -81,7 +81,7 @@ func (d *doctor) marked(ctx context.Context, c placement.Cluster, database, quer
 			}
 			text, ok := strings.CutPrefix(*comment, "landlord: "+isolation.TenantMark(""))
 			id, err := d.settings.IDType.Parse(text)
-			if ok && err == nil && !known[id] && placement.HomeName(d.settings.Installation, id) == name {
+			if ok && err == nil && !known[id] && placement.IsHomeName(name, d.settings.Installation, id) {
 				fn(name)
 			}
 			return nil

@@ -99,6 +99,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newClusterCmd(a),
 		newTenantCmd(a),
 		newMigrateCmd(a),
+		newMoveCmd(a),
 		newInstanceCmd(a),
 		newAuditCmd(a),
 		newDoctorCmd(a),
