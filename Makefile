@@ -20,7 +20,7 @@ build: ## build bin/landlord and bin/landlordvet
 	go build -o bin/ ./cmd/landlord ./cmd/landlordvet
 
 .PHONY: demo
-demo: build postgres ## start two local servers, place tenants in all three models, migrate them under traffic, show that none can cross
+demo: build postgres ## start two local servers, place tenants in all three models, migrate and move them under traffic, show that none can cross
 	bin/landlord demo
 
 .PHONY: test
