@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,10 +22,7 @@ type runOutput struct {
 	Run                       int
 	State                     string
 	Pending, Leased, Verified int
-	Targets                   []runTarget
 }
-
-type runTarget struct{ Home, Tenant, State string }
 
 // start starts the program and returns it.
 func (s site) start(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *strings.Builder) {
@@ -61,13 +57,13 @@ func (s site) applied(t *testing.T, cluster string, version int) (rows, homes in
 	return rows, homes
 }
 
-// lockUnmigrated keeps the migrations of a home that has not had them yet from it, until what it returns is closed.
-func (s site) lockUnmigrated(t *testing.T) *pgx.Conn {
+// lock keeps the migrations of a tenant's home from it, until what it returns is closed. The tenant has a schema of its own.
+func (s site) lock(t *testing.T, slug string) *pgx.Conn {
 	t.Helper()
-	targets := s.status(t).Targets
-	i := slices.IndexFunc(targets, func(g runTarget) bool { return g.Tenant != "" && g.State != "verified" })
-	require.GreaterOrEqual(t, i, 0)
-	home := strings.Split(targets[i].Home, "/") // cluster/database/schema
+	var lives struct{ Home string }
+	require.NoError(t, json.Unmarshal([]byte(s.must(t, "tenant", "show", slug, "--json")), &lives))
+	home := strings.Split(lives.Home, "/") // cluster/database/schema
+	require.Len(t, home, 3)
 	dsn, err := os.ReadFile(filepath.Join(s.dir, ".landlord", "secrets", home[0]+".operator.dsn"))
 	require.NoError(t, err)
 	cfg, err := pgx.ParseConfig(strings.TrimSpace(string(dsn)))
@@ -91,9 +87,11 @@ func TestAMigrationThatIsKilledAgainAndAgainEndsWithEveryVersionOnce(t *testing.
 	slow := "-- +goose Up\nalter table customers add column note text;\nselect pg_sleep(0.4);\n"
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, ".landlord", "migrations", "00004_note.sql"), []byte(slow), 0o600))
 
+	// The run cannot come to its end before it is interrupted: one home, not the first, is locked until then.
+	locked := s.lock(t, "tenant-01")
 	for i := range 2 {
-		verb := []string{"up", "resume"}[i]
-		cmd, _ := s.start(t, "migrate", verb)
+		args := [][]string{{"migrate", "up", "--tenant", "tenant-00"}, {"migrate", "resume"}}[i]
+		cmd, _ := s.start(t, args...)
 		require.Eventually(t, func() bool {
 			out := s.status(t)
 			return out.State == "running" && out.Leased > 0 && out.Verified > 4*i
@@ -104,8 +102,6 @@ func TestAMigrationThatIsKilledAgainAndAgainEndsWithEveryVersionOnce(t *testing.
 		require.Equal(t, "running", s.status(t).State, "nobody has ended it")
 	}
 
-	// The run cannot come to its end before it is interrupted: one home is locked until then.
-	locked := s.lockUnmigrated(t)
 	before := s.status(t)
 	cmd, stderr := s.start(t, "migrate", "resume")
 	require.Eventually(t, func() bool { return s.status(t).Verified > before.Verified }, time.Minute, 20*time.Millisecond)
