@@ -138,12 +138,14 @@ func TestAMigrationThatStoodStillDoesNothingMoreAfterALaterRun(t *testing.T) {
 	file := filepath.Join(s.dir, ".landlord", "migrations", "00004_note.sql")
 	slow := "-- +goose Up\nalter table customers add column note text;\nselect pg_sleep(0.3);\n-- +goose Down\nalter table customers drop column note;\n"
 	require.NoError(t, os.WriteFile(file, []byte(slow), 0o600))
+	locked := s.lock(t, "tenant-11") // the run cannot end before it is stopped
 	cmd, stderr := s.start(t, "migrate", "up")
 	require.Eventually(t, func() bool {
 		out := s.status(t)
 		return out.State == "running" && out.Leased > 0 && out.Verified > 2
 	}, time.Minute, 20*time.Millisecond)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGSTOP))
+	require.NoError(t, locked.Close(t.Context()))
 
 	require.Eventually(t, func() bool {
 		out, _, _ := s.run("migrate", "status")

@@ -53,6 +53,25 @@ func (m Migration) Apply(ctx context.Context, conn *pgx.Conn, t Target, by Attem
 	return m.step(conn, sql, by, l).run(ctx)
 }
 
+// Fence has a target refuse everybody whose lease is lower than that of by, as a step on its behalf would, without changing anything
+// else there. What somebody was doing there is over when it returns: it may have been committed.
+func Fence(ctx context.Context, conn *pgx.Conn, t Target, by Attempt, l Limits) error {
+	sql, err := t.compile(conn)
+	if err != nil {
+		return err
+	}
+	err = exec(ctx, conn, fmt.Sprintf(`begin;%s
+select pg_advisory_xact_lock(hashtextextended('landlord build ' || %[2]s, 0));
+insert into landlord.schema_step as s (schema, run, lease) values (%[2]s, '%[3]s', %[4]d)
+    on conflict (schema) do update set run = excluded.run, lease = excluded.lease where s.lease < excluded.lease;
+commit`, settings("set local ", l, sql.path), sql.quoted, by.Run, by.Lease))
+	if err != nil {
+		leave(ctx, conn)
+		return fmt.Errorf("fence off earlier runs: %w", err)
+	}
+	return nil
+}
+
 // step is the migration's way up.
 func (m Migration) step(conn *pgx.Conn, t target, by Attempt, l Limits) step {
 	return step{

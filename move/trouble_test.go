@@ -270,3 +270,41 @@ func TestTenantIsOpenAtOneHomeAtMost(t *testing.T) {
 	w.done(t)
 	r.nothingLeft(t, m)
 }
+
+func TestDriverThatStandsStillInATransactionIsInNobodysWay(t *testing.T) {
+	t.Parallel()
+	r := newRemoval(t, testhouse.Options{}, place{shared, "a"}, place{schema, "b"})
+	w := r.write(t, 2)
+	m := r.drive(t, r.begin(t, place{schema, "b"}), move.ToReversing)
+
+	// What a follower holds that was stopped in the middle of a batch.
+	cluster, err := r.Catalog.Cluster(t.Context(), m.Source.Home.Cluster)
+	require.NoError(t, err)
+	cfg, err := cluster.OperatorConfig(m.Source.Home.Database)
+	require.NoError(t, err)
+	cfg.RuntimeParams["application_name"] = "landlord move"
+	stopped, err := pgx.ConnectConfig(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = stopped.Close(context.WithoutCancel(t.Context())) })
+	tx, err := stopped.Begin(t.Context())
+	require.NoError(t, err)
+	tag, err := tx.Exec(t.Context(), isolation.HoldFenceSQL, m.Tenant.String(), m.Source.Home.String(), string(isolation.Moved), fenceOwner(t, r, m))
+	require.NoError(t, err)
+	require.EqualValues(t, 1, tag.RowsAffected())
+
+	began := time.Now()
+	r.drive(t, m, move.ToReverted)
+	require.Less(t, time.Since(began), time.Minute)
+	require.Error(t, tx.Commit(t.Context()), "its session was ended")
+	w.more(t, 3)
+	w.done(t)
+	r.nothingLeft(t, m)
+}
+
+// fenceOwner is who may write to the source of a move now.
+func fenceOwner(t *testing.T, r *removal, m placement.Move) (owner string) {
+	t.Helper()
+	const q = `select owner::text from landlord.fence where tenant = $1 and home = $2`
+	require.NoError(t, r.Super(t, m.Source.Home.Database).QueryRow(t.Context(), q, m.Tenant.String(), m.Source.Home.String()).Scan(&owner))
+	return owner
+}

@@ -137,7 +137,8 @@ const lockRuns = `select pg_advisory_xact_lock(hashtextextended('landlord runs',
 // through no fault of the files; all others are pending. An unfinished run of other files, or one that brings homes elsewhere, on
 // which nobody is at work, is abandoned for it. Otherwise, where there is an unfinished run, that one is returned, and begun is
 // false. When the gate is not where it was when r's files were chosen, it is [ErrGate]. A run down begins only where
-// [Catalog.CheckDown] has nothing against it.
+// [Catalog.CheckDown] has nothing against it. What the workers of an abandoned run held when they were last heard of is among its
+// targets, in the last wave: whoever stood still there may come back, and is refused only by a home that has met a later run.
 func (c *Catalog) BeginRun(ctx context.Context, r Run, targets []RunTarget) (_ Run, begun bool, err error) {
 	const unfinished = `
 select ` + runColumns + ` from landlord.runs where state in ('running', 'paused', 'halted') for update`
@@ -145,6 +146,14 @@ select ` + runColumns + ` from landlord.runs where state in ('running', 'paused'
 insert into landlord.runs (files, newest, state, waves, stop_after, canary, why, actor, down, soak, checked, folder, phases, allow_drift)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, coalesce($13::text[], '{}'), $14)
 returning ` + runColumns
+	const inherit = `
+with held as (
+  update landlord.run_targets set state = 'pending', worker = null, leased_until = null
+   where state = 'leased' and run in (select id from landlord.runs where state = 'abandoned')
+  returning cluster, database, place, scope, tenant)
+insert into landlord.run_targets (run, cluster, database, place, scope, tenant, wave)
+select distinct r.id, h.cluster, h.database, h.place, h.scope, h.tenant, r.waves from held h, landlord.runs r where r.id = $1
+    on conflict do nothing`
 	var out Run
 	err = c.ledger(ctx, "begin a run", func(ctx context.Context, tx pgx.Tx) error {
 		begun = false
@@ -176,7 +185,11 @@ returning ` + runColumns
 			return err
 		}
 		begun = true
-		return addTargets(ctx, tx, out.ID, targets)
+		if err := addTargets(ctx, tx, out.ID, targets); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, inherit, out.ID)
+		return err
 	})
 	return out, begun, err
 }

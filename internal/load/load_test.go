@@ -119,7 +119,8 @@ func TestAnOutcomeThatIsUnknownIsLookedInto(t *testing.T) {
 	}})
 	p := h.Add(t, "t", placement.ModelShared, "a")
 	r := h.Router(t)
-	for unknown := int64(0); unknown == 0; {
+	var acked, unknown int64
+	for between := 100 * time.Millisecond; acked == 0 || unknown == 0; between *= 2 { // a slow machine acknowledges nothing in less
 		ctx, stop := context.WithCancel(t.Context())
 		l := load.New(load.Config{DB: r.Tenant(p.Tenant), Writers: 8})
 		done := make(chan load.Result, 1)
@@ -130,7 +131,7 @@ func TestAnOutcomeThatIsUnknownIsLookedInto(t *testing.T) {
 		}()
 		require.Eventually(t, func() bool { return l.TakeGap() > 0 }, time.Minute, 5*time.Millisecond, "at work")
 		for range 20 {
-			time.Sleep(100 * time.Millisecond) // cuts come at any moment
+			time.Sleep(between) // cuts come at any moment
 			proxy.Cut()
 			proxy.Restore()
 		}
@@ -138,7 +139,7 @@ func TestAnOutcomeThatIsUnknownIsLookedInto(t *testing.T) {
 		got := <-done
 		require.Zero(t, got.Lost, "%+v", got)
 		require.Zero(t, got.Doubled, "%+v", got)
-		require.Positive(t, got.Acked)
+		acked += got.Acked
 		unknown += got.Unknown
 	}
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
@@ -87,6 +89,39 @@ func TestAStalledWorkerOfAnOlderRunIsRefusedByEveryHome(t *testing.T) {
 		require.ErrorIs(t, err, migrate.ErrOvertaken)
 		require.Equal(t, []int64{1, 2, 3}, versions(t, h, target.Home))
 	}
+}
+
+func TestAStalledWorkerIsRefusedAlsoWhereALaterRunHasNothingToDo(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 2, "a")
+	set := noted(t)
+	note := set.Scoped(migrate.ScopeTenant)[3]
+	f := newFleet(t, h, set)
+	up(t, f)
+
+	// One home is as it was when the worker looked at it.
+	one := all[2]
+	require.Equal(t, placement.ModelSchema, one.Model)
+	conn := asMigrator(t, h, one.Home)
+	to := migrate.Target{Scope: migrate.ScopeTenant, Schema: one.Home.Schema, Tenant: one.Tenant.String()}
+	earlier := migrate.Attempt{Run: uuid.NewString(), Lease: 1<<32 | 900}
+	for _, m := range slices.Backward(set.Scoped(migrate.ScopeTenant)[3:]) {
+		_, err := m.Undo(t.Context(), conn, to, earlier, migrate.Limits{})
+		require.NoError(t, err)
+	}
+	run, held := stalled(t, h, []placement.Placement{one})
+
+	var s fleet.Status
+	require.Eventually(t, func() bool {
+		var err error
+		s, err = f.Down(t.Context(), 3, fleet.Options{})
+		return err == nil
+	}, time.Minute, 100*time.Millisecond, "as soon as the lease has lapsed")
+	require.Equal(t, placement.RunDone, s.Run.State)
+	require.Equal(t, len(all), s.Counts[placement.TargetVerified], "it is one of the run's targets")
+	_, err := note.Apply(t.Context(), conn, to, migrate.Attempt{Run: run.ID, Lease: held[0].Fence}, migrate.Limits{})
+	require.ErrorIs(t, err, migrate.ErrOvertaken)
+	require.Equal(t, []int64{1, 2, 3}, versions(t, h, one.Home))
 }
 
 // olderCatalog forgets all runs, as a catalog does that is restored from a backup.

@@ -136,11 +136,16 @@ func (w *worker) close() {
 	}
 }
 
-// migrate applies what a target lacks.
+// migrate applies what a target lacks. One that lacks nothing was held by somebody who may come back.
 func (w *worker) migrate(ctx context.Context, have histories, t target) error {
 	pending, err := have.pending(w.cfg.Set, aimOf(w.run), t)
 	if err != nil {
 		return &unfitError{err}
+	}
+	if len(pending) == 0 {
+		if pending, err = w.fence(ctx, t); err != nil {
+			return err
+		}
 	}
 	for _, m := range pending {
 		if err := w.apply(ctx, m, t); err != nil {
@@ -150,23 +155,58 @@ func (w *worker) migrate(ctx context.Context, have histories, t target) error {
 	return nil
 }
 
-// apply applies one migration, or undoes it, and tries for a while where locks and the like stand in the way. The pauses are random in full:
-// those who were turned away together do not come back together.
-func (w *worker) apply(ctx context.Context, m migrate.Migration, t target) error {
-	const first, most = 50 * time.Millisecond, time.Second
+// fence keeps those who held a target before out of it, and returns what it lacks after all that they have done.
+func (w *worker) fence(ctx context.Context, t target) ([]migrate.Migration, error) {
+	to, by := w.of(t)
+	err := w.patiently(ctx, func() error { return migrate.Fence(w.steps, w.conn, to, by, w.cfg.Limits) })
+	if err != nil {
+		return nil, err
+	}
+	have, err := readHistories(w.steps, w.conn, []string{t.Home.Schema})
+	if err != nil {
+		return nil, err
+	}
+	pending, err := have.pending(w.cfg.Set, aimOf(w.run), t)
+	if err != nil {
+		return nil, &unfitError{err}
+	}
+	return pending, nil
+}
+
+// of is how a step names a target, and on whose behalf it is done.
+func (w *worker) of(t target) (migrate.Target, migrate.Attempt) {
 	to := migrate.Target{Scope: w.scope, Tenant: t.Tenant}
 	if w.scope == migrate.ScopeTenant {
 		to.Schema = t.Home.Schema
 	}
-	by, step := migrate.Attempt{Run: w.run.ID, Lease: t.Fence}, m.Apply
+	return to, migrate.Attempt{Run: w.run.ID, Lease: t.Fence}
+}
+
+// apply applies one migration, or undoes it.
+func (w *worker) apply(ctx context.Context, m migrate.Migration, t target) error {
+	to, by := w.of(t)
+	step := m.Apply
 	switch {
 	case w.run.Down:
 		step = m.Undo
 	case m.Batched():
 		return w.backfill(ctx, m, to, by)
 	}
-	for deadline, wait := time.Now().Add(w.cfg.Retry), first; ; wait = min(2*wait, most) {
+	return w.patiently(ctx, func() error {
 		_, err := step(w.steps, w.conn, to, by, w.cfg.Limits)
+		return err
+	})
+}
+
+// patiently tries for a while where locks and the like stand in the way. The pauses are random in full: those who were turned away
+// together do not come back together.
+func (w *worker) patiently(ctx context.Context, step func() error) error {
+	const first, most = 50 * time.Millisecond, time.Second
+	for deadline, wait := time.Now().Add(w.cfg.Retry), first; ; wait = min(2*wait, most) {
+		if !w.holds() {
+			return errTurn
+		}
+		err := step()
 		if err == nil || migrate.Judge(err) != migrate.Again || w.conn.IsClosed() || time.Now().After(deadline) || !pause(ctx, rand.N(wait)) {
 			return err
 		}
