@@ -276,6 +276,10 @@ func (d *drive) settle(ctx context.Context) (Phase, error) {
 func (d *drive) arrive(ctx context.Context, l leg, epoch int64) error {
 	to, was := l.to.Placement, epoch-1
 	to.Epoch = epoch
+	routed := func(ctx context.Context) bool {
+		now, err := d.cfg.Catalog.Tenant(ctx, d.mv.Tenant)
+		return err == nil && now.Epoch == epoch && now.Home == to.Home
+	}
 	err := d.retrying(ctx, func(ctx context.Context) error {
 		c, err := d.cutover(ctx, l, epoch, nil)
 		if err != nil {
@@ -283,6 +287,10 @@ func (d *drive) arrive(ctx context.Context, l leg, epoch int64) error {
 		}
 		return c.Finish(ctx)
 	})
+	var lost *isolation.FenceError
+	if errors.As(err, &lost) && lost.Stands == nil && routed(ctx) { // and the old home is taken away already
+		err = nil
+	}
 	if err != nil {
 		return err
 	}
@@ -291,11 +299,8 @@ func (d *drive) arrive(ctx context.Context, l leg, epoch int64) error {
 	}
 	err = d.reaching(ctx, func() error {
 		err := d.cfg.Catalog.SetPlacement(ctx, was, to)
-		if errors.Is(err, placement.ErrStale) {
-			now, readErr := d.cfg.Catalog.Tenant(ctx, d.mv.Tenant)
-			if readErr == nil && now.Epoch == epoch && now.Home == to.Home {
-				return nil
-			}
+		if errors.Is(err, placement.ErrStale) && routed(ctx) {
+			return nil
 		}
 		return err
 	})
