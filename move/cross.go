@@ -79,7 +79,7 @@ func (d *drive) cutover(ctx context.Context, l leg, epoch int64, follower cutove
 		From:    cutover.Home{Key: l.from.key(), Model: string(l.from.Model), Epoch: l.from.Epoch, Connect: l.from.connect},
 		To:      cutover.Home{Key: l.to.key(), Model: string(l.to.Model), Epoch: epoch, Connect: l.to.connect},
 		ToState: l.state, Address: address, Follower: follower,
-		Sequences: cutover.Sequences(l.pairs, l.to.Model == placement.ModelShared),
+		Sequences: cutover.Sequences(l.pairs, l.fromSequences, l.toSequences, l.to.Model == placement.ModelShared),
 		Same:      d.sameDatabase(), Back: l.direction == forward,
 		MaxPause: d.mv.MaxPause, Logger: d.log,
 		Step: func(ctx context.Context, name string) error {

@@ -28,11 +28,12 @@ type drive struct {
 
 	mv             placement.Move
 	source, target side
-	pairs          []table.Pair    // nil: not read yet
-	references     []table.Pair    // tables that must be alike at both homes
-	life           context.Context //nolint:containedctx // Drive's: a stream goes on from step to step
-	stream         *stream         // nil: none runs; written under mu
-	frozen         cutover.Result  // of the cutover that this process has committed
+	pairs          []table.Pair        // nil: not read yet
+	references     []table.Pair        // tables that must be alike at both homes
+	sequences      [2][]table.Sequence // of the source's schema, and of the target's; read with the pairs
+	life           context.Context     //nolint:containedctx // Drive's: a stream goes on from step to step
+	stream         *stream             // nil: none runs; written under mu
+	frozen         cutover.Result      // of the cutover that this process has committed
 
 	mu      sync.Mutex // guards what follows
 	status  Status     // its move's Asked is what is asked for now

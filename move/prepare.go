@@ -141,18 +141,21 @@ func (d *drive) hold(ctx context.Context, s side) error {
 
 // inspect reads the tables of both homes and pairs them. What does not match is a [*ProblemsError].
 func (d *drive) inspect(ctx context.Context) ([]table.Pair, error) {
-	read := func(s side) (tables []table.Table, err error) {
+	read := func(s side, sequences *[]table.Sequence) (tables []table.Table, err error) {
 		err = s.with(ctx, func(conn *pgx.Conn) error {
-			tables, err = table.Inspect(ctx, conn, table.Home{Schema: s.Home.Schema, Dedicated: s.Model != placement.ModelShared})
+			if tables, err = table.Inspect(ctx, conn, table.Home{Schema: s.Home.Schema, Dedicated: s.Model != placement.ModelShared}); err != nil {
+				return err
+			}
+			*sequences, err = table.Sequences(ctx, conn, s.Home.Schema)
 			return err
 		})
 		return tables, err
 	}
-	source, err := read(d.source)
+	source, err := read(d.source, &d.sequences[0])
 	if err != nil {
 		return nil, err
 	}
-	target, err := read(d.target)
+	target, err := read(d.target, &d.sequences[1])
 	if err != nil {
 		return nil, err
 	}

@@ -31,13 +31,21 @@ type leg struct {
 	from, to  side
 	state     isolation.FenceState // of to
 	pairs     []table.Pair
+
+	fromSequences, toSequences []table.Sequence // all of the homes' schemas
 }
 
 func (d *drive) leg(direction string) leg {
 	if direction == forward {
-		return leg{direction: forward, from: d.source, to: d.target, state: isolation.Importing, pairs: d.pairs}
+		return leg{
+			direction: forward, from: d.source, to: d.target, state: isolation.Importing, pairs: d.pairs,
+			fromSequences: d.sequences[0], toSequences: d.sequences[1],
+		}
 	}
-	l := leg{direction: reverse, from: d.target, to: d.source, state: isolation.Moved}
+	l := leg{
+		direction: reverse, from: d.target, to: d.source, state: isolation.Moved,
+		fromSequences: d.sequences[1], toSequences: d.sequences[0],
+	}
 	for _, p := range d.pairs {
 		l.pairs = append(l.pairs, p.Reverse())
 	}

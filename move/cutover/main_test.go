@@ -201,7 +201,7 @@ func (m *moving) config(t *testing.T) cutover.Config {
 		Address: isolation.Address{
 			Home: to.Home.String(), Model: string(to.Model), Epoch: to.Epoch, Stamp: id.Stamp, Login: id.AppLogin,
 		},
-		Follower: m.follower, Sequences: cutover.Sequences(pairs, to.Model == placement.ModelShared),
+		Follower: m.follower, Sequences: cutover.Sequences(pairs, nil, nil, to.Model == placement.ModelShared),
 		Same: from.Home.Database == to.Home.Database && from.Home.Cluster == to.Home.Cluster, Back: !m.back,
 		MaxPause: 3 * time.Second, MaxLag: time.Second, LockTimeout: time.Second, MaxStalls: 1000, Patience: patience,
 	}

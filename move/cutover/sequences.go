@@ -20,20 +20,29 @@ type Sequence struct {
 	Shared bool
 }
 
-// Sequences lists those that the columns of pairs take numbers from. shared tells whether other tenants use the targets' too.
-func Sequences(pairs []table.Pair, shared bool) []Sequence {
+// Sequences lists those that the columns of pairs take numbers from, and behind them those of both homes' schemas, from and to, that no
+// column names: functions, triggers and the application take numbers from them. These stand for each other by their names. shared tells
+// whether other tenants use the targets' too.
+func Sequences(pairs []table.Pair, from, to []table.Sequence, shared bool) []Sequence {
 	var list []Sequence
 	for _, p := range pairs {
 		for _, c := range p.Target.Columns {
-			from, ok := p.Source.Column(c.Name)
-			if !ok || c.Sequence == nil || from.Sequence == nil {
+			source, ok := p.Source.Column(c.Name)
+			if !ok || c.Sequence == nil || source.Sequence == nil {
 				continue
 			}
-			s := Sequence{From: *from.Sequence, To: *c.Sequence, Shared: shared}
+			s := Sequence{From: *source.Sequence, To: *c.Sequence, Shared: shared}
 			if !slices.Contains(list, s) {
 				list = append(list, s)
 			}
 		}
+	}
+	for _, s := range from {
+		i := slices.IndexFunc(to, func(t table.Sequence) bool { return t.Name == s.Name })
+		if i < 0 || slices.ContainsFunc(list, func(l Sequence) bool { return l.From == s || l.To == to[i] }) {
+			continue
+		}
+		list = append(list, Sequence{From: s, To: to[i], Shared: shared})
 	}
 	return list
 }

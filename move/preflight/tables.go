@@ -59,6 +59,16 @@ func (c *checker) sequences(ctx context.Context, s *side) error {
 			}
 		}
 	}
+	loose, err := table.Sequences(ctx, s.conn, s.home.Schema)
+	if err != nil {
+		return err
+	}
+	for _, sequence := range loose { // those that no column names, too
+		name := pgx.Identifier{sequence.Schema, sequence.Name}.Sanitize()
+		if !slices.Contains(names, name) {
+			names, columns = append(names, name), append(columns, sequence.Name)
+		}
+	}
 	const q = `
 select w.name, w.column_name, s.seqcache from unnest($1::text[], $2::text[]) as w (name, column_name) join pg_sequence s on s.seqrelid = w.name::regclass
  where s.seqcache > 1`

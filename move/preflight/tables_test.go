@@ -43,7 +43,7 @@ insert into by_id values ('`+e.tenant.Tenant.String()+`', 1), (gen_random_uuid()
 insert into linked values ('`+e.tenant.Tenant.String()+`', 1, 2)`)
 	e.sql(t, e.there(t), sql+`create table typed (tenant_id uuid primary key, n numeric(10, 2))`)
 
-	e.sql(t, e.there(t), "alter sequence customers_id_seq cache 20")
+	e.sql(t, e.there(t), "alter sequence customers_id_seq cache 20; create sequence invoice_no cache 30")
 
 	r := e.check(t, placement.ModelShared)
 	for _, want := range []struct {
@@ -63,6 +63,7 @@ insert into linked values ('`+e.tenant.Tenant.String()+`', 1, 2)`)
 		{preflight.ForeignTable, "away", "foreign table"},
 		{table.TableMissing, "only_here", "the target has not"},
 		{preflight.SequenceCache, "customers.id", "cache 20"},
+		{preflight.SequenceCache, "invoice_no", "cache 30"},
 		{table.ColumnType, "typed.n", "numeric(12,2) at the source, numeric(10,2) at the target"},
 	} {
 		var whats []string

@@ -64,6 +64,20 @@ select r, n.nspname, c.relname, t.level, coalesce(pg_get_expr(c.relpartbound, c.
   left join pg_index i on i.indexrelid = pg_get_replica_identity_index(c.oid)
  order by r, t.level, pg_get_expr(c.relpartbound, c.oid), n.nspname, c.relname`
 
+const sequencesSQL = `
+select n.nspname, q.relname, format_type(v.seqtypid, null), v.seqincrement
+  from pg_namespace n
+  join pg_class q on q.relnamespace = n.oid
+  join pg_sequence v on v.seqrelid = q.oid
+ where n.nspname = $1 and q.relpersistence <> 't'
+   and not exists (
+       select from pg_depend d left join pg_class c on d.refclassid = 'pg_class'::regclass and c.oid = d.refobjid
+        where d.classid = 'pg_class'::regclass and d.objid = q.oid
+          and (d.deptype = 'e'
+               or d.deptype in ('a', 'i') and obj_description(c.oid, 'pg_class') ~ '^landlord: (reference|global)'
+                  and not exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped)))
+ order by q.relname collate "C"`
+
 // Inspect returns the tables of a home by name, those that are global or an extension's left out. It writes nothing. A schema that
 // does not exist has no tables.
 func Inspect(ctx context.Context, db DB, home Home) ([]Table, error) {
@@ -72,6 +86,22 @@ func Inspect(ctx context.Context, db DB, home Home) ([]Table, error) {
 		return nil, fmt.Errorf("read the tables of schema %s: %w", home.Schema, err)
 	}
 	return tables, nil
+}
+
+// Sequences returns the sequences of a schema by name, those that belong to tables of which nothing is moved, or to an extension, left out.
+func Sequences(ctx context.Context, db DB, schema string) (found []Sequence, err error) {
+	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, sequencesSQL, schema)
+		if err != nil {
+			return err
+		}
+		found, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Sequence])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the sequences of schema %s: %w", schema, err)
+	}
+	return found, nil
 }
 
 func inspect(ctx context.Context, db DB, home Home) (tables []Table, err error) {

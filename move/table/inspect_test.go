@@ -1,11 +1,14 @@
 package table_test
 
 import (
+	"context"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/landlord-go/landlord/internal/pgtest"
 	"github.com/landlord-go/landlord/move/table"
 )
 
@@ -178,4 +181,26 @@ alter table d_child enable replica trigger r`)
 	assert.True(t, found[3].Inherits && !found[3].Unlogged)
 	assert.Equal(t, []string{"trigger r"}, found[3].Triggers)
 	assert.Equal(t, `only "public"."d_child"`, found[3].From())
+}
+
+func TestSequencesAreThoseOfWhatIsMoved(t *testing.T) {
+	t.Parallel()
+	conn, err := pgx.Connect(t.Context(), pgtest.NewDatabase(t))
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(t.Context(), `
+create schema "t_""x"; set search_path = "t_""x";
+create sequence "a ""loose"" one" as integer increment 5;
+create table owned (tenant_id uuid primary key, id bigint generated always as identity);
+create table codes (id serial primary key); comment on table codes is 'landlord: reference';
+create table log (id bigint generated always as identity); comment on table log is 'landlord: global';
+create temp sequence passing;
+create schema other; create sequence other.away`)
+	require.NoError(t, err)
+	found, err := table.Sequences(t.Context(), conn, `t_"x`)
+	require.NoError(t, err)
+	assert.Equal(t, []table.Sequence{
+		{Schema: `t_"x`, Name: `a "loose" one`, Type: "integer", Increment: 5},
+		{Schema: `t_"x`, Name: "owned_id_seq", Type: "bigint", Increment: 1},
+	}, found)
 }
