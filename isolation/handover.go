@@ -2,7 +2,6 @@ package isolation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -174,9 +173,8 @@ func changed(ctx context.Context, conn db, key FenceKey, act string, rows int64,
 		return nil
 	}
 	stands, err := readFence(ctx, conn, key)
-	lost := &FenceError{Act: act, Home: key.Home, Stands: stands}
-	if err != nil {
-		return errors.Join(lost, fmt.Errorf("read the fence at %s: %w", key.Home, err))
+	if err != nil { // a row that could not be read is not one that is gone
+		return fmt.Errorf("%s at %s: nothing was changed, and why not could not be read: %w", act, key.Home, err)
 	}
-	return lost
+	return &FenceError{Act: act, Home: key.Home, Stands: stands}
 }

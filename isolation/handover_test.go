@@ -352,3 +352,21 @@ func TestImportTakesItsOwnRowAndThatOfAnEarlierStay(t *testing.T) {
 	f.Epoch = 3
 	require.ErrorIs(t, isolation.Import(ctx, p.super(t), f), isolation.ErrFence, "another move's")
 }
+
+// deaf is a session that ends before it can read what stands in the fence's row.
+type deaf struct{ *pgx.Conn }
+
+func (d deaf) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	_ = d.Close(ctx)
+	return d.Conn.QueryRow(ctx, sql, args...)
+}
+
+// Whoever cannot read why a step was not made must not take the row for gone: a mover would give up a tenant that has been passed on.
+func TestARowThatCannotBeReadIsNotTakenForAnotherState(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, isolation.Sealed, "shared")
+	conn := deaf{p.dial(t, nil)}
+	err := isolation.LowerFence(t.Context(), conn, p.key(), 99, uuid.NewString())
+	require.Error(t, err)
+	require.NotErrorIs(t, err, isolation.ErrFence)
+}

@@ -2,7 +2,6 @@ package cutover
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -122,8 +121,10 @@ select setval(s.seqrelid, case when s.seqincrement < 0 then least(v.wanted, v.ha
 	key := a.cfg.To.Key
 	tag, err := a.to.Exec(ctx, q, key.Tenant, key.Home, string(a.cfg.ToState), a.cfg.Owner, names, last, Margin)
 	if err == nil && tag.RowsAffected() == 0 {
-		stands, readErr := isolation.ReadFence(ctx, a.to, key)
-		err = errors.Join(&isolation.FenceError{Act: "go on to the commit point", Home: key.Home, Stands: &stands}, readErr)
+		var stands isolation.Fence
+		if stands, err = isolation.ReadFence(ctx, a.to, key); err == nil {
+			err = &isolation.FenceError{Act: "go on to the commit point", Home: key.Home, Stands: &stands}
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("set sequences, and keep the new home: %w", err)
