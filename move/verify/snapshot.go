@@ -22,7 +22,9 @@ type Connect func(context.Context) (*pgx.Conn, error)
 
 // Snapshot is the state of a database at one moment, for as long as it is not closed. It holds back vacuum.
 type Snapshot struct {
-	At repl.LSN // where the server's log was when it was taken, or earlier
+	// At is where the server's log was when it was taken, as far as it was on disk. What lay behind is lost if the server dies, and other
+	// changes get those positions then: a stream that begins there must not take them for older than the snapshot.
+	At repl.LSN
 
 	conn    *pgx.Conn
 	connect Connect
@@ -35,7 +37,7 @@ func Take(ctx context.Context, conn *pgx.Conn, connect Connect) (*Snapshot, erro
 	// One packet: the tenant may be waiting.
 	const q = `
 begin isolation level repeatable read read only;
-select pg_current_wal_insert_lsn(), pg_export_snapshot()`
+select pg_current_wal_flush_lsn(), pg_export_snapshot()`
 	results, err := conn.PgConn().Exec(ctx, q).ReadAll()
 	if err == nil {
 		row := results[1].Rows[0]
