@@ -43,22 +43,27 @@ func (d *drive) compareNow(ctx context.Context) error {
 	return d.compare(ctx, snapshots[0], snapshots[1])
 }
 
-// compareFrozen compares both homes as they were when neither was open. What it finds keeps nobody from using the target; it is on
-// record, and the tenant can be moved back.
-func (d *drive) compareFrozen(ctx context.Context) {
+// compareFrozen compares both homes as they were when neither was open. Homes that differ are a [*verify.MismatchError]; that they could
+// not be compared is no error.
+func (d *drive) compareFrozen(ctx context.Context, direction string) error {
 	source, target := d.frozen.Before, d.frozen.After
+	if direction == reverse {
+		source, target = target, source
+	}
 	d.frozen.Before, d.frozen.After = nil, nil
 	if source == nil || target == nil { // another process has cut over, and the snapshots died with it
 		closeSnapshots(ctx, source, target)
-		return
+		return nil
 	}
 	err := d.compare(ctx, source, target)
 	if _, different := errors.AsType[*verify.MismatchError](err); different {
-		d.mv.Error = "after the cutover: " + err.Error() + "; look at these rows, and roll back or complete the move"
 		d.log.ErrorContext(ctx, "source and target of a move differ", "tenant", d.mv.Slug, "move", d.mv.ID, "error", err)
-	} else if err != nil && ctx.Err() == nil {
+		return err
+	}
+	if err != nil && ctx.Err() == nil {
 		d.log.WarnContext(ctx, "source and target could not be compared after the cutover", "move", d.mv.ID, "error", err)
 	}
+	return nil
 }
 
 // compare owns both snapshots.

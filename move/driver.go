@@ -131,6 +131,9 @@ func (d *drive) run(ctx context.Context) error {
 		if slices.Contains(missed[d.goal], d.mv.Phase) {
 			return fmt.Errorf("it has come too far, or not far enough, for that: %w", placement.ErrMovePhase)
 		}
+		if d.mv.Phase != Reversing && d.mv.Phase != Aborting { // whose error says how the move has come there
+			d.mv.Error = ""
+		}
 		to, err := d.step(ctx)
 		if err != nil {
 			return err
@@ -259,9 +262,6 @@ func (d *drive) advance(ctx context.Context, to Phase) error {
 		var done func()
 		ctx, done = outlive(ctx)
 		defer done()
-	}
-	if to != Aborting && to != d.mv.Phase && to != Aborted {
-		d.mv.Error = ""
 	}
 	err := d.reaching(ctx, func() error {
 		after, err := d.cfg.Catalog.AdvanceMove(ctx, d.mv, d.owner, to)

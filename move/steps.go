@@ -268,7 +268,9 @@ func (d *drive) settle(ctx context.Context) (Phase, error) {
 	if err := d.closeStream(ctx, forward); err != nil {
 		return "", err
 	}
-	d.compareFrozen(ctx)
+	if err := d.compareFrozen(ctx, forward); err != nil { // which keeps nobody from using the target
+		d.mv.Error = "after the cutover: " + err.Error() + "; look at these rows, and roll back or complete the move"
+	}
 	return Reversing, nil
 }
 
@@ -392,7 +394,8 @@ func (d *drive) abort(ctx context.Context) (Phase, error) {
 	return Aborted, d.cleanAll(ctx)
 }
 
-// revert does what is left after the commit point of a rollback, and takes the target away.
+// revert does what is left after the commit point of a rollback, and takes the target away. Where that has something else than the source
+// had when it was opened, it may be all that there is of it, so it stays until somebody has looked and drives the move on.
 func (d *drive) revert(ctx context.Context) (Phase, error) {
 	detached, done := outlive(ctx)
 	defer done()
@@ -400,6 +403,10 @@ func (d *drive) revert(ctx context.Context) (Phase, error) {
 		return "", err
 	}
 	d.stopStream()
+	if err := d.compareFrozen(ctx, reverse); err != nil {
+		return "", fmt.Errorf("the tenant is back at %s, and what it had at %s stays there until you have looked at these rows: %w",
+			d.source.Home, d.target.Home, err)
+	}
 	return Reverted, d.cleanAll(ctx)
 }
 

@@ -1,0 +1,50 @@
+package move_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/landlord-go/landlord/internal/testhouse"
+	"github.com/landlord-go/landlord/move"
+	"github.com/landlord-go/landlord/move/verify"
+	"github.com/landlord-go/landlord/placement"
+)
+
+// Somebody who does not come in by the door has changed the old home while the tenant lived at the new one. What only the new home has is
+// not destroyed by the way back.
+func TestRollbackKeepsATargetThatTheSourceIsNotLike(t *testing.T) {
+	t.Parallel()
+	r := newRemoval(t, testhouse.Options{}, place{shared, "a"}, place{schema, "b"})
+	m := r.drive(t, r.begin(t, place{schema, "b"}), move.ToReversing)
+	r.SuperExec(t, m.Source.Home.Database, fmt.Sprintf(`
+set session_replication_role = replica; delete from order_lines where tenant_id = '%s' and position = 2`, r.tenant.Tenant))
+	m, err := r.mover.Drive(t.Context(), m.ID, move.ToReverted)
+	var different *verify.MismatchError
+	require.ErrorAs(t, err, &different)
+	require.Equal(t, move.Reverting, m.Phase)
+	r.livesAt(t, m.Source.Home, m.Epoch+2)
+	var rows int
+	const lines = "select count(*) from %s.order_lines"
+	require.NoError(t, r.Super(t, m.Target.Home.Database).QueryRow(t.Context(), fmt.Sprintf(lines, m.Target.Home.Schema)).Scan(&rows))
+	require.Equal(t, 1500, rows)
+
+	m = r.drive(t, m, move.ToReverted) // somebody has looked
+	r.nothingLeft(t, m)
+}
+
+// What the comparison after the cutover has found stays on record, for whoever decides what becomes of the move.
+func TestHomesThatDifferAfterTheCutoverAreOnRecord(t *testing.T) {
+	t.Parallel()
+	r := newRemoval(t, testhouse.Options{}, place{shared, "a"}, place{schema, "b"})
+	m := r.begin(t, place{schema, "b"})
+	r.stay(t, m)
+	r.await(t, m, move.Verified)
+	r.SuperExec(t, m.Target.Home.Database, fmt.Sprintf(`
+set session_replication_role = replica; delete from %s.order_lines where position = 2`, m.Target.Home.Schema))
+	r.ask(t, m, placement.AskCutover)
+	m = r.await(t, m, move.Reversing)
+	require.Contains(t, m.Error, "after the cutover: ")
+	require.Contains(t, m.Error, "table order_lines has 1500 rows at the source and 1000 at the target")
+}
