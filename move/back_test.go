@@ -2,6 +2,7 @@ package move_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -47,4 +48,28 @@ set session_replication_role = replica; delete from %s.order_lines where positio
 	m = r.await(t, m, move.Reversing)
 	require.Contains(t, m.Error, "after the cutover: ")
 	require.Contains(t, m.Error, "table order_lines has 1500 rows at the source and 1000 at the target")
+}
+
+// Nor is the old home taken away by a driver that was told to complete the move before anybody knew of it.
+func TestAMoveWhoseHomesDifferIsNotCompletedUnseen(t *testing.T) {
+	t.Parallel()
+	r := newRemoval(t, testhouse.Options{}, place{shared, "a"}, place{schema, "b"})
+	m := r.begin(t, place{schema, "b"})
+	var lose sync.Once
+	mover, err := move.New(move.Config{Catalog: r.Catalog, Homes: r.Service, Progress: func(s move.Status) {
+		if s.Move.Phase == move.Fencing { // both homes were equal, and nobody looks again before the commit point
+			lose.Do(func() {
+				r.SuperExec(t, m.Target.Home.Database, fmt.Sprintf(`
+set session_replication_role = replica; delete from %s.order_lines where position = 2`, m.Target.Home.Schema))
+			})
+		}
+	}})
+	require.NoError(t, err)
+	m, err = mover.Drive(t.Context(), m.ID, move.ToDone)
+	var different *verify.MismatchError
+	require.ErrorAs(t, err, &different)
+	require.Equal(t, move.Reversing, m.Phase)
+	require.Contains(t, m.Error, "after the cutover: ")
+	m = r.drive(t, m, move.ToDone) // somebody has looked
+	r.nothingLeft(t, m)
 }

@@ -34,6 +34,7 @@ type drive struct {
 	life           context.Context     //nolint:containedctx // Drive's: a stream goes on from step to step
 	stream         *stream             // nil: none runs; written under mu
 	frozen         cutover.Result      // of the cutover that this process has committed
+	different      error               // what the comparison of frozen has found
 
 	mu      sync.Mutex // guards what follows
 	status  Status     // its move's Asked is what is asked for now

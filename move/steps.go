@@ -269,7 +269,8 @@ func (d *drive) settle(ctx context.Context) (Phase, error) {
 		return "", err
 	}
 	if err := d.compareFrozen(ctx, forward); err != nil { // which keeps nobody from using the target
-		d.mv.Error = "after the cutover: " + err.Error() + "; look at these rows, and roll back or complete the move"
+		d.different = fmt.Errorf("after the cutover: %w; look at these rows, and roll back or complete the move", err)
+		d.mv.Error = d.different.Error()
 	}
 	return Reversing, nil
 }
@@ -335,6 +336,8 @@ func (d *drive) standBack(ctx context.Context) (Phase, error) {
 			return "", err
 		}
 		switch {
+		case d.goal == ToDone && d.different != nil: // who wished for that knew nothing of it
+			return "", d.different
 		case d.wants(placement.AskComplete):
 			return Completing, nil
 		case d.wants(placement.AskRollback) && d.mv.NoRollback == "":

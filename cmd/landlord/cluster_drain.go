@@ -210,6 +210,9 @@ func (m *mover) drainOn(ctx context.Context, mv placement.Move, f drainFlags) dr
 		if mv.CommittedAt == nil {
 			mv, err = m.bring(ctx, mv, goal, true)
 		}
+		if err == nil && f.complete && mv.Phase == move.Reversing && mv.Error != "" { // the homes differ: the old one may be all that there is
+			err = fmt.Errorf("its old home stays: %s", mv.Error)
+		}
 		if err == nil && f.complete {
 			goal = goalComplete
 			mv, err = m.bring(ctx, mv, goal, true)
