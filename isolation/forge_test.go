@@ -1,7 +1,6 @@
 package isolation_test
 
 import (
-	"encoding/hex"
 	"strings"
 	"testing"
 	"time"
@@ -9,132 +8,40 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/landlord-go/landlord/internal/forgery"
 	"github.com/landlord-go/landlord/internal/pgerr"
 	"github.com/landlord-go/landlord/isolation"
 )
 
-// The settings in which the modes keep the tenant.
-const (
-	plainSetting  = "landlord.tenant"
-	macSetting    = "landlord.token"
-	sealedSetting = "backtrace_functions"
-)
-
-// forgery is SQL that tries to become the neighbour. In it, {tenant} stands for the neighbour's id, {register} for what the
-// mode's setting would hold, {setting} for its name, {app} for the login, {enter} for a call of enter with {forged} in place
-// of the signature, {schema} for the home's.
-type forgery struct {
-	name, sql string
-	single    bool // one statement: what an injection into a query can do; the others are stacked
-}
-
-var forgeries = []forgery{
-	{"set_config in a CTE", `with x as materialized (select set_config('{setting}', '{register}', true) s) select * from note, x where s <> ''`, true},
-	{"set_config of the session", `select set_config('{setting}', '{register}', false); select * from note`, false},
-	{"update pg_settings", `update pg_settings set setting = '{register}' where name = '{setting}'; select * from note`, false},
-	{"update pg_settings in a CTE", `with u as (update pg_settings set setting = '{register}' where name = '{setting}' returning 1) select * from u, note`, true},
-	{"set_config by XML", `select query_to_xml($$select set_config('{setting}', '{register}', true)$$, true, true, ''), query_to_xml('select * from note', true, true, '')`, true},
-	{"enter once more", `with x as materialized (select {enter} s) select * from note, x`, true},
-	{"the guard's own function", `with x as materialized (select landlord.seal('{tenant}', '{home}', 1, 1, '') s) select * from note, x`, true},
-	{"read as the database's copy", `copy note to stdout`, true},
-	{"set local", `set local {setting} = '{register}'; select * from note`, false},
-	{"set session", `set {setting} = '{register}'; select * from note`, false},
-	{"reset", `reset {setting}; select * from note`, false},
-	{"reset all", `reset all; select * from note`, false},
-	{"discard all", `commit; discard all; select * from note`, false},
-	{"set to default", `set {setting} to default; select * from note`, false},
-	{"savepoint", `savepoint s; rollback to s; set local {setting} = '{register}'; select * from note`, false},
-	{"another transaction", `commit; begin; select * from note`, false},
-	{"another transaction, set before", `commit; set {setting} = '{register}'; begin; select * from note`, false},
-	{"another transaction, entered", `commit; begin; select {enter}; select * from note`, false},
-	{"reset, then entered", `reset all; select {enter}; select * from note`, false},
-	{"role default", `alter role {app} set {setting} = '{register}'; commit`, false},
-	{"role default in the database", `alter role {app} in database {database} set {setting} = '{register}'; commit`, false},
-	{"DO block", `do $$ begin perform set_config('{setting}', '{register}', true); end $$; select * from note`, false},
-	{"DO block with execute", `do $$ begin execute 'set local {setting} = ''{register}'''; end $$; select * from note`, false},
-	{"function with a SET clause", `create function pg_temp.f() returns setof text set {setting} = '{register}' language sql as 'select body from {schema}.note'; select pg_temp.f()`, false},
-	{"function in the home's schema", `create function {schema}.f() returns setof text set {setting} = '{register}' language sql as 'select body from note'; select {schema}.f()`, false},
-	{"become the guard", `set role landlord_guard; select * from note`, false},
-	{"become the owner", `set local role landlord_owner; select * from note`, false},
-	{"become the admin", `set session authorization landlord_admin; select * from note`, false},
-	{"become the migrator", `set role landlord_migrator; select * from note`, false},
-	{"become the superuser", `reset session authorization; reset role; set role none; select * from note`, false},
-	{"join the guard", `grant landlord_guard to {app}`, false},
-	{"switch policies off", `set row_security = off; select * from note`, false},
-	{"switch triggers off", `set session_replication_role = replica; select * from note`, false},
-	{"shadow the context function", `create schema landlord2; set search_path = landlord2; select * from {schema}.note`, false},
-	{"replace the context function", `create or replace function landlord.tenant() returns text language sql as 'select ''{tenant}'''; select * from note`, false},
-	{"shadow the table", `create temp table note (body text); select * from note`, false},
-	{"leaking function", `create function pg_temp.leak(text) returns bool cost 0.0000001 language sql as 'select true'; select * from note where pg_temp.leak(body)`, false},
-	{"cursor", `declare c cursor with hold for select * from note; commit; set {setting} = '{register}'; fetch all from c; begin; select * from note`, false},
-	{"prepared statement", `prepare p as select * from note; commit; set {setting} = '{register}'; execute p; begin; execute p`, false},
-	{"the seal keys", `select kid::text, ipad, opad from landlord.seal_key`, true},
-	{"the fences", `select * from landlord.fence`, true},
-	{"the versions", `select * from landlord.schema_version`, true},
-	{"the admin's log", `select * from landlord.admin_log`, true},
-	{"add a key", `insert into landlord.seal_key values (2, '', '')`, true},
-	{"open a fence", `update landlord.fence set state = 'open'`, true},
-	{"change the identity", `update landlord.identity set mode = 'plain'`, true},
-	{"check a signature", `select landlord.seal_ok('{tenant}', '{home}', 1, 1, '')`, true},
-	{"a token's text", `select landlord.token_text('{tenant}', '{home}', 1, 1)`, true},
-	{"secure", `call landlord.secure('public')`, true},
-	{"secure one table", `call landlord.secure_table('{schema}.note', '{app}', null)`, true},
-	{"enter as admin", `select landlord.admin_enter('because')`, true},
-}
-
-// canForge lists what does get through, by mode and name: the documented limits of plain and locked.
-var canForge = map[isolation.Mode][]string{
-	isolation.Plain: {
-		"set_config in a CTE", "set_config of the session", "set_config by XML",
-		"set local", "set session", "savepoint", "another transaction, set before", "another transaction, entered",
-		"reset, then entered", "DO block", "DO block with execute", "cursor", "prepared statement",
-	},
-	isolation.Locked: {
-		"set local", "set session", "savepoint", "another transaction, set before", "another transaction, entered",
-		"reset, then entered", "DO block with execute", "cursor", "prepared statement",
-	},
-}
-
+// write fills the neighbour's names into a forgery.
 func (p *place) write(sql string) string {
-	params := "'" + p.other + "', '" + p.name + "', 1, 1, " + "extract(epoch from now())::bigint + 5, '\\x" + strings.Repeat("ab", 32) + "'"
-	setting, register := plainSetting, p.other
-	switch p.want.Mode {
-	case isolation.Sealed:
-		setting, register = sealedSetting, "t_"+hex.EncodeToString([]byte(p.other))
-	case isolation.SealedMAC:
-		setting = macSetting
-		register = strings.Join([]string{
-			hex.EncodeToString([]byte(p.other)), hex.EncodeToString([]byte(p.name)), "1", "99999999999",
-			strings.Repeat("ab", 32),
-		}, ".")
-	}
-	return strings.NewReplacer("{tenant}", p.other, "{home}", p.name, "{setting}", setting, "{register}", register,
-		"{app}", ident(p.want.AppLogin), "{enter}", "landlord.enter("+params+")", "{schema}", ident(p.schema),
-		"{database}", ident(p.database)).Replace(sql)
+	return forgery.Names{
+		Mode: p.want.Mode, Tenant: p.other, Home: p.name, Schema: p.schema, Database: p.database, Login: p.want.AppLogin,
+	}.Write(sql)
 }
 
 // forge runs f inside the tenant's transaction, and looks again. It tells whether a row of the neighbour came out.
-func (p *place) forge(t *testing.T, f forgery) (broken bool) {
+func (p *place) forge(t *testing.T, f forgery.Forgery) (broken bool) {
 	t.Helper()
 	conn := p.app(t)
 	p.begin(t, conn, p.tenant)
 	var seen string
-	if f.single { // as pgx sends a statement with arguments
-		result := conn.PgConn().ExecParams(t.Context(), p.write(f.sql), nil, nil, nil, nil).Read()
+	if f.Single { // as pgx sends a statement with arguments
+		result := conn.PgConn().ExecParams(t.Context(), p.write(f.SQL), nil, nil, nil, nil).Read()
 		for _, row := range result.Rows {
 			for _, v := range row {
 				seen += string(v) + "\n"
 			}
 		}
 	} else {
-		seen, _ = simple(t.Context(), conn, p.write(f.sql)) // what came before the error counts too
+		seen, _ = simple(t.Context(), conn, p.write(f.SQL)) // what came before the error counts too
 	}
 	if conn.PgConn().TxStatus() != 'E' {
 		rows, _ := simple(t.Context(), conn, "select * from note")
 		seen += rows
 	}
 	require.NoError(t, conn.Close(t.Context()))
-	if strings.HasPrefix(f.sql, "alter role") { // which works from the next connection on
+	if strings.HasPrefix(f.SQL, "alter role") { // which works from the next connection on
 		rows, _ := simple(t.Context(), p.app(t), "select * from "+ident(p.schema, "note"))
 		seen += rows
 	}
@@ -147,8 +54,8 @@ func TestNoForgeryShowsAnotherTenantWhereSealed(t *testing.T) {
 		p.visit(t, p.other, func(conn *pgx.Conn) {
 			require.Equal(t, otherRows, count(t, conn, "select from note where body = $1", canary), "the rows are there")
 		})
-		for _, f := range forgeries {
-			require.False(t, p.forge(t, f), "%s: %s", f.name, p.write(f.sql))
+		for _, f := range forgery.All {
+			require.False(t, p.forge(t, f), "%s: %s", f.Name, p.write(f.SQL))
 		}
 		// The setting is what it was for those who come after.
 		p.visit(t, p.tenant, func(conn *pgx.Conn) { require.Equal(t, ownRows, count(t, conn, "select from note")) })
@@ -158,9 +65,9 @@ func TestNoForgeryShowsAnotherTenantWhereSealed(t *testing.T) {
 func TestLockedStopsForgeriesInOneStatementButNotStackedOnes(t *testing.T) {
 	t.Parallel()
 	p := newDedicatedPlace(t, isolation.Locked)
-	for _, f := range forgeries {
-		if f.single {
-			require.NotContains(t, canForge[isolation.Locked], f.name)
+	for _, f := range forgery.All {
+		if f.Single {
+			require.NotContains(t, forgery.Through(isolation.Locked), f.Name)
 		}
 	}
 	p.requireForgeries(t)
@@ -187,12 +94,12 @@ func newDedicatedPlace(t *testing.T, mode isolation.Mode) *place {
 func (p *place) requireForgeries(t *testing.T) {
 	t.Helper()
 	var through []string
-	for _, f := range forgeries {
+	for _, f := range forgery.All {
 		if p.forge(t, f) {
-			through = append(through, f.name)
+			through = append(through, f.Name)
 		}
 	}
-	require.Equal(t, canForge[p.want.Mode], through)
+	require.Equal(t, forgery.Through(p.want.Mode), through)
 }
 
 func TestStartUpOptionsCannotSetASealedTenant(t *testing.T) {
