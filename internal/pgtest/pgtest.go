@@ -66,7 +66,7 @@ var shared struct {
 }
 
 // Main is the body of a TestMain. It runs the tests, stops the server, and fails when a goroutine was left behind.
-func Main(m *testing.M) {
+func Main(m interface{ Run() int }) {
 	code := m.Run()
 	err := stopServer()
 	if err == nil && code == 0 {
