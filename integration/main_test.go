@@ -25,7 +25,16 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	pgtest.Main(m)
+	pgtest.Main(scored{m})
+}
+
+// scored prints the score of the mutants when all else is said.
+type scored struct{ *testing.M }
+
+func (s scored) Run() int {
+	code := s.M.Run()
+	printScore(os.Stdout)
+	return code
 }
 
 // root is the folder of the module.
