@@ -96,7 +96,7 @@ func inTx(send func(ctx context.Context, tx *router.Tx, q string) string) func(c
 	}
 }
 
-func batch(ctx context.Context, h handle, q string) string {
+func inBatch(ctx context.Context, h handle, q string) string {
 	b := &pgx.Batch{}
 	b.Queue(q)
 	b.Queue(lookAgain)
@@ -114,13 +114,13 @@ var doors = []door{
 	{name: "Query with an argument", send: func(ctx context.Context, db *router.DB, _ *sql.DB, q string) string {
 		return values(db.Query(ctx, q, pgx.NamedArgs{"none": 1}))
 	}},
-	{name: "SendBatch", send: func(ctx context.Context, db *router.DB, _ *sql.DB, q string) string { return batch(ctx, db, q) }},
+	{name: "SendBatch", send: func(ctx context.Context, db *router.DB, _ *sql.DB, q string) string { return inBatch(ctx, db, q) }},
 	{name: "Tx.Exec", send: inTx(func(ctx context.Context, tx *router.Tx, q string) string {
 		_, _ = tx.Exec(ctx, q)
 		return ""
 	})},
 	{name: "Tx.Query", send: inTx(func(ctx context.Context, tx *router.Tx, q string) string { return values(tx.Query(ctx, q)) })},
-	{name: "Tx.SendBatch", send: inTx(func(ctx context.Context, tx *router.Tx, q string) string { return batch(ctx, tx, q) })},
+	{name: "Tx.SendBatch", send: inTx(func(ctx context.Context, tx *router.Tx, q string) string { return inBatch(ctx, tx, q) })},
 	{name: "Tx.Savepoint", send: inTx(func(ctx context.Context, tx *router.Tx, q string) (seen string) {
 		_ = tx.Savepoint(ctx, func(ctx context.Context, tx *router.Tx) error {
 			_, err := tx.Exec(ctx, q)
