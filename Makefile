@@ -51,6 +51,11 @@ MATRIX_SEED := 1
 matrix-sample: postgres ## the same for one failure of each transition, and the controls that must see damage (minutes)
 	LANDLORD_MATRIX_SEED=$(MATRIX_SEED) go test -tags landlord_faults -count=1 -timeout 30m -parallel 4 ./integration/matrix
 
+.PHONY: storm
+storm: postgres ## run 100,000 operations in each mode while everything fails that can, and random programs beside hostile tenants (hours)
+	LANDLORD_SCALE=full go test -count=1 -v -timeout 24h -run AStorm ./router
+	LANDLORD_SCALE=full go test -count=1 -v -timeout 24h -run TenantsAreApart ./integration
+
 .PHONY: check
 check: vet lint test ## all that a change must pass: formatting, vet, linters, tests
 
@@ -76,7 +81,12 @@ bench: build postgres pgbouncer ## time the router against plain pgx on local se
 	bin/landlord bench --local $(BENCH_FLAGS)
 	go test -run '^$$' -bench . ./router ./pools
 	LANDLORD_SCALE=full go test -timeout 60m -v -run 'ManyDedicated|MemoryIsBounded|FaultsUnderLoad' ./router
+	$(MAKE) bench-seal
 	$(MAKE) bench-migrate
+
+.PHONY: bench-seal
+bench-seal: postgres ## time every mode beside a hand-written filter and plain row-level security, per transaction and per statement
+	LANDLORD_SCALE=full go test -count=1 -v -timeout 30m -run WhatTheSealCosts ./router
 
 .PHONY: bench-migrate
 bench-migrate: postgres ## time fleet migrations beside goose and raw SQL on a local server, over a thousand schemas
