@@ -18,7 +18,7 @@ import (
 
 // Version is the version of the home objects that this package installs: the number of the last numbered file in
 // migrations/home. A router accepts Version and Version-1, so that homes can be upgraded under running services.
-const Version = 4
+const Version = 5
 
 // Identity says which database this is. It is what a connection is checked against when it opens.
 type Identity struct {
@@ -34,6 +34,10 @@ type Identity struct {
 
 // ErrIdentity reports a database that is not the one expected: a swapped DSN, or a database dropped and re-created.
 var ErrIdentity = errors.New("database is not the one expected")
+
+// Pooled tells whether a pooler stands between conn and the server process that answered with id: the process is then not the one that
+// conn was told of when it opened.
+func Pooled(conn *pgx.Conn, id Identity) bool { return id.PID != conn.PgConn().PID() }
 
 const identitySQL = `
 select installation::text, cluster, stamp::text, app_login::text, mode, version, clock_timestamp(), pg_backend_pid(), checksum

@@ -124,7 +124,7 @@ revoke execute on function landlord.enter from `+ident(p.want.AppLogin)+`;
 alter function landlord.no_tenant owner to postgres; grant select on landlord.fence to public;
 grant temporary on database `+ident(p.database)+` to public;
 drop function landlord.begin_step, landlord.end_step; drop table landlord.schema_step, landlord.backfill, landlord.move_hold,
-  landlord.move_chunk, landlord.move_progress;
+  landlord.move_chunk, landlord.move_progress, landlord.seal_key_age;
 alter table landlord.schema_version drop column phase, drop column run;
 update landlord.identity set version = 1, checksum = 'of an older release'`)
 			require.NotEqual(t, before, p.objects(t))

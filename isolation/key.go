@@ -33,9 +33,17 @@ func AddKeys(ctx context.Context, conn *pgx.Conn, ring Keyring, stamp string) (a
 func addKeys(ctx context.Context, tx pgx.Tx, ring Keyring, stamp string) (added bool, err error) {
 	const insert = `insert into landlord.seal_key (kid, ipad, opad) values ($1, $2, $3) on conflict (kid) do nothing`
 	const known = `select ipad = $2 and opad = $3, not_after > clock_timestamp() from landlord.seal_key where kid = $1`
+	const age = `insert into landlord.seal_key_age (kid) values ($1) on conflict do nothing`
+	aged, err := knowsAges(ctx, tx)
+	if err != nil {
+		return false, err
+	}
 	for _, k := range ring {
 		ipad, opad := pads(k.forDatabase(stamp))
 		tag, err := tx.Exec(ctx, insert, k.ID, ipad, opad)
+		if err == nil && tag.RowsAffected() > 0 && aged {
+			_, err = tx.Exec(ctx, age, k.ID)
+		}
 		if err != nil {
 			return false, fmt.Errorf("add seal key %d: %w", k.ID, err)
 		}
@@ -57,6 +65,14 @@ func addKeys(ctx context.Context, tx pgx.Tx, ring Keyring, stamp string) (added 
 		}
 	}
 	return added, nil
+}
+
+// knowsAges tells whether a database keeps since when it knows its keys. One that is to be upgraded does not.
+func knowsAges(ctx context.Context, conn db) (aged bool, err error) {
+	if err := conn.QueryRow(ctx, `select to_regclass('landlord.seal_key_age') is not null`).Scan(&aged); err != nil {
+		return false, fmt.Errorf("look for the ages of seal keys: %w", err)
+	}
+	return aged, nil
 }
 
 // pads returns the inner and the outer block of HMAC-SHA256 for a key of at most 64 bytes.
@@ -86,20 +102,32 @@ update landlord.seal_key set not_after = clock_timestamp() + $2 where kid = $1 a
 // KeyState is one key as a database knows it.
 type KeyState struct {
 	ID       int
+	Since    time.Time // when the database learned it; zero: the database's objects are too old to tell
 	NotAfter time.Time // zero: no end
 }
 
 // Keys lists the keys that conn's database knows.
 func Keys(ctx context.Context, conn *pgx.Conn) ([]KeyState, error) {
-	const q = `select kid, case when isfinite(not_after) then not_after end from landlord.seal_key order by kid`
-	rows, err := conn.Query(ctx, q)
+	const q = `select kid, %s, case when isfinite(not_after) then not_after end from landlord.seal_key order by kid`
+	since := "null::timestamptz"
+	aged, err := knowsAges(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	if aged {
+		since = "(select known_since from landlord.seal_key_age a where a.kid = seal_key.kid)"
+	}
+	rows, err := conn.Query(ctx, fmt.Sprintf(q, since))
 	if err != nil {
 		return nil, fmt.Errorf("list seal keys: %w", err)
 	}
 	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (KeyState, error) {
 		var k KeyState
-		var notAfter *time.Time
-		err := row.Scan(&k.ID, &notAfter)
+		var since, notAfter *time.Time
+		err := row.Scan(&k.ID, &since, &notAfter)
+		if since != nil {
+			k.Since = *since
+		}
 		if notAfter != nil {
 			k.NotAfter = *notAfter
 		}

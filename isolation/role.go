@@ -28,6 +28,22 @@ type role struct {
 	password   string // of a login; empty: NOLOGIN
 }
 
+// serverRoles are the roles of every server.
+func serverRoles(pw Passwords) []role {
+	return []role{
+		{name: OwnerRole, attributes: "nologin nobypassrls"},
+		{name: GuardRole, attributes: "nologin nobypassrls"},
+		{name: AppRole, attributes: "login noinherit nobypassrls", password: pw.App},
+		{name: AdminRole, attributes: "login noinherit bypassrls", password: pw.Admin},
+		{name: MigratorRole, attributes: "login inherit bypassrls", password: pw.Migrator},
+	}
+}
+
+// dedicatedLogin is the login of one dedicated database.
+func dedicatedLogin(name, password string) role {
+	return role{name: name, attributes: "login noinherit nobypassrls", password: password}
+}
+
 // EnsureRoles makes the installation's roles on conn's server, with their passwords, or corrects them. It returns what it
 // changed, nothing when all was so already. Roles belong to the server: any database will do. Where they serve another
 // installation or cluster, whose services a new password would shut out, it is ErrForeignRoles and all stays as it is;
@@ -41,13 +57,7 @@ func EnsureRoles(ctx context.Context, conn *pgx.Conn, mode Mode, pw Passwords) (
 		if err := lockRoles(ctx, tx); err != nil {
 			return err
 		}
-		roles := []role{
-			{name: OwnerRole, attributes: "nologin nobypassrls"},
-			{name: GuardRole, attributes: "nologin nobypassrls"},
-			{name: AppRole, attributes: "login noinherit nobypassrls", password: pw.App},
-			{name: AdminRole, attributes: "login noinherit bypassrls", password: pw.Admin},
-			{name: MigratorRole, attributes: "login inherit bypassrls", password: pw.Migrator},
-		}
+		roles := serverRoles(pw)
 		marked, err := checkOwner(ctx, tx, roles, pw)
 		if err != nil {
 			return err
@@ -132,7 +142,7 @@ func EnsureLogin(ctx context.Context, conn *pgx.Conn, login, password string) (c
 		if err != nil {
 			return err
 		}
-		changed, err = ensureRole(ctx, tx, role{name: login, attributes: "login noinherit nobypassrls", password: password})
+		changed, err = ensureRole(ctx, tx, dedicatedLogin(login, password))
 		if err == nil && !exists {
 			_, err = tx.Exec(ctx, "comment on role "+quote(login)+" is "+literal(loginMark))
 		}
@@ -188,16 +198,20 @@ func lockRoles(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-func ensureRole(ctx context.Context, tx pgx.Tx, r role) (changed []string, err error) {
+// readRole reads a role as it is. One that does not exist is pgx.ErrNoRows.
+func readRole(ctx context.Context, tx pgx.Tx, name string) (tooPowerful bool, attributes string, err error) {
 	const q = `
 select rolsuper or rolcreaterole or rolcreatedb or rolreplication,
        format('%s %s%s', case when rolcanlogin then 'login' else 'nologin' end,
               case when rolcanlogin then case when rolinherit then 'inherit ' else 'noinherit ' end end,
               case when rolbypassrls then 'bypassrls' else 'nobypassrls' end)
   from pg_roles where rolname = $1`
-	var tooPowerful bool
-	var attributes string
-	err = tx.QueryRow(ctx, q, r.name).Scan(&tooPowerful, &attributes)
+	err = tx.QueryRow(ctx, q, name).Scan(&tooPowerful, &attributes)
+	return tooPowerful, attributes, err
+}
+
+func ensureRole(ctx context.Context, tx pgx.Tx, r role) (changed []string, err error) {
+	tooPowerful, attributes, err := readRole(ctx, tx, r.name)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		if _, err := tx.Exec(ctx, "create role "+quote(r.name)+" "+r.attributes); err != nil {
@@ -262,25 +276,36 @@ func roleError(act string, r role, err error) error {
 	return fmt.Errorf("%s role %s: %w", act, r.name, err)
 }
 
-// grantRoles gives the migrator the owner's rights and the guard the sealed register.
-func grantRoles(ctx context.Context, tx pgx.Tx, mode Mode) (changed []string, err error) {
-	grants := []struct {
-		missing, grant, done string
-	}{
-		{
-			`select not pg_has_role('landlord_migrator', 'landlord_owner', 'member')`,
-			`grant landlord_owner to landlord_migrator`,
-			"made landlord_migrator a member of landlord_owner",
-		},
-	}
+// roleGrant is what a role must have been granted.
+type roleGrant struct {
+	role                 string
+	missing              string // the question whether it is
+	grant, done, without string // what makes it so, that it was made, and what is so without
+}
+
+func roleGrants(mode Mode) []roleGrant {
+	grants := []roleGrant{{
+		role:    MigratorRole,
+		missing: `select not pg_has_role('landlord_migrator', 'landlord_owner', 'member')`,
+		grant:   `grant landlord_owner to landlord_migrator`,
+		done:    "made landlord_migrator a member of landlord_owner",
+		without: "is no member of landlord_owner: it cannot migrate",
+	}}
 	if mode == Sealed {
-		grants = append(grants, struct{ missing, grant, done string }{
-			`select not has_parameter_privilege('landlord_guard', 'backtrace_functions', 'set')`,
-			`grant set on parameter backtrace_functions to landlord_guard`,
-			"gave landlord_guard the sealed register",
+		grants = append(grants, roleGrant{
+			role:    GuardRole,
+			missing: `select not has_parameter_privilege('landlord_guard', 'backtrace_functions', 'set')`,
+			grant:   `grant set on parameter backtrace_functions to landlord_guard`,
+			done:    "gave landlord_guard the sealed register",
+			without: "may not write the sealed register: nobody can enter a tenant",
 		})
 	}
-	for _, g := range grants {
+	return grants
+}
+
+// grantRoles gives the migrator the owner's rights and the guard the sealed register.
+func grantRoles(ctx context.Context, tx pgx.Tx, mode Mode) (changed []string, err error) {
+	for _, g := range roleGrants(mode) {
 		var missing bool
 		if err := tx.QueryRow(ctx, g.missing).Scan(&missing); err != nil {
 			return nil, fmt.Errorf("read grants: %w", err)

@@ -193,6 +193,7 @@ func (d *drive) sameDatabase() bool {
 }
 
 // objectName is that of a move's publications, and the beginning of its slots' names: those of one server are all in one namespace.
-func objectName(move string) string { return objectPrefix + strings.ReplaceAll(move, "-", "") }
+func objectName(move string) string { return ObjectPrefix + strings.ReplaceAll(move, "-", "") }
 
-const objectPrefix = "landlord_move_"
+// ObjectPrefix begins the names of all slots and publications of moves.
+const ObjectPrefix = "landlord_move_"

@@ -73,7 +73,7 @@ func (r *residue) add(h placement.Home, object, fix string) {
 
 // moveOf is the id in the name of a slot or publication.
 func moveOf(name string) string {
-	hex := strings.TrimPrefix(name, objectPrefix)
+	hex := strings.TrimPrefix(name, ObjectPrefix)
 	if len(hex) < 32 {
 		return ""
 	}
@@ -86,7 +86,7 @@ select 'slot', slot_name, format('select pg_drop_replication_slot(%L)', slot_nam
   from pg_replication_slots where starts_with(slot_name, $1) and database = current_database()
 union all
 select 'publication', pubname, format('drop publication %I', pubname) from pg_publication where starts_with(pubname, $1)`
-	rows, err := conn.Query(ctx, named, objectPrefix)
+	rows, err := conn.Query(ctx, named, ObjectPrefix)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package router
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -61,7 +60,7 @@ const sessionKey = "landlord session"
 // transaction, others what else the router sends here.
 func openSession(ctx context.Context, conn *pgx.Conn, id isolation.Identity, door string, others, reset []string, extend func(*pgtype.Map)) (*session, error) {
 	s := &session{pg: conn.PgConn(), types: conn.TypeMap(), extend: extend, fixed: make(map[string]*statement)}
-	s.pooled = id.PID != s.pg.PID()
+	s.pooled = isolation.Pooled(conn, id)
 	if extend != nil {
 		extend(s.types)
 	}
@@ -155,13 +154,6 @@ func (s *session) backend() uint32 {
 		return 0
 	}
 	return s.pg.PID()
-}
-
-// fromPooler tells whether err is the word of a pooler in between: it has no place in PostgreSQL's sources. A pooler does not
-// know what the server has done of what was sent.
-func fromPooler(err error) bool {
-	answer, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && answer.Routine == ""
 }
 
 // elsewhere tells whether the door's statement failed because it is another database's: see stampedSQL, or there is no such

@@ -363,7 +363,7 @@ func (ex *exchange) fail(err error) error {
 	ex.ended = true
 	_ = ex.p.Close()
 
-	refused := !ex.entered && pgerr.Code(err) != "" && !(ex.s.pooled && fromPooler(err)) // the server has skipped the calls
+	refused := !ex.entered && pgerr.Code(err) != "" && !(ex.s.pooled && pgerr.FromPooler(err)) // the server has skipped the calls
 	if refused && pgerr.Is(err, pgerr.BadSeal) {
 		closeNow(pg) // a new connection asks the server for the time again
 		return &refusal{err: err}

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/landlord-go/landlord/internal/pgerr"
 	"github.com/landlord-go/landlord/isolation"
 	"github.com/landlord-go/landlord/pools"
 )
@@ -49,7 +50,7 @@ func (r *Router) connect(ctx context.Context, t *target, login string, open open
 			return conn.PgConn(), nil
 		}
 		closeNow(conn.PgConn())
-		if try == openTries || !fromPooler(err) {
+		if try == openTries || !pgerr.FromPooler(err) {
 			return nil, err
 		}
 	}

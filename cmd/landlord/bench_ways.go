@@ -157,7 +157,7 @@ func (s *benchSubject) findPooler(ctx context.Context) error {
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
 	return with(ctx, cfg, func(conn *pgx.Conn) error {
 		id, err := isolation.ReadIdentity(ctx, conn)
-		s.pooled = id.PID != conn.PgConn().PID()
+		s.pooled = err == nil && isolation.Pooled(conn, id)
 		return err
 	})
 }

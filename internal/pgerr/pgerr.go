@@ -112,6 +112,13 @@ const (
 	InternalError       = "XX000" // also "tuple concurrently updated", raised by concurrent GRANT and ALTER ROLE
 )
 
+// FromPooler tells whether err is the word of a pooler in between: it has no place in PostgreSQL's sources. A pooler does not know
+// what the server has done of what was sent.
+func FromPooler(err error) bool {
+	answer, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && answer.Routine == ""
+}
+
 // Is reports whether PostgreSQL raised err with one of codes. A code of two letters stands for its whole class:
 // Is(err, "08") is true of every connection exception.
 func Is(err error, codes ...string) bool {

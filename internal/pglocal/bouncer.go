@@ -28,12 +28,13 @@ const bouncerConsole = "landlord_console"
 type BouncerConfig struct {
 	Dir      string            // where its folder is made; empty: the one for temporary files
 	Server   string            // a superuser's DSN, by TCP and without TLS
+	Mode     string            // session, transaction or statement; empty: transaction
 	PoolSize int               // backends of each login in each database
 	Users    map[string]string // passwords of logins; PgBouncer asks the server about those that it is not given
 	Session  []string          // logins whose backends are theirs as long as they are connected
 }
 
-// Bouncer is a PgBouncer in transaction mode. It ends with this process, and its folder goes with it. One goroutine at a time
+// Bouncer is a PgBouncer. It ends with this process, and its folder goes with it. One goroutine at a time
 // may call its methods.
 type Bouncer struct {
 	Host    string
@@ -150,7 +151,7 @@ func (b *Bouncer) write(ctx context.Context) error {
 	}
 	settings := map[string]string{
 		"listen_addr": b.Host, "listen_port": strconv.Itoa(b.Port), "unix_socket_dir": "",
-		"pool_mode": "transaction", "default_pool_size": strconv.Itoa(b.cfg.PoolSize), "max_client_conn": "500",
+		"pool_mode": cmp.Or(b.cfg.Mode, "transaction"), "default_pool_size": strconv.Itoa(b.cfg.PoolSize), "max_client_conn": "500",
 		"auth_type": "scram-sha-256", "auth_file": b.file("userlist.txt"),
 		"auth_user": b.server.User, "auth_query": "select usename, passwd from pg_shadow where usename = $1",
 		"admin_users": bouncerConsole, "server_login_retry": "1", "server_tls_sslmode": "disable",

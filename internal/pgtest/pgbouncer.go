@@ -11,7 +11,7 @@ import (
 // program if it is neither in PATH nor in /usr/sbin.
 const RequireBouncerEnv = "LANDLORD_REQUIRE_PGBOUNCER"
 
-// Bouncer is a PgBouncer in transaction mode, for one test.
+// Bouncer is a PgBouncer, for one test.
 type Bouncer struct {
 	Host string
 	Port int

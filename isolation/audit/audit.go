@@ -115,7 +115,8 @@ var query = func() string {
 	for _, name := range []string{"tables", "policies", "relations", "routines", "database", "landlord", "roles"} {
 		rules = append(rules, read(name))
 	}
-	return "with recursive\n" + read("base") + "finding as (\n" + strings.Join(rules, "union all\n") +
+	text := strings.ReplaceAll(strings.Join(rules, "union all\n"), "{fixed releases}", fixedReleases())
+	return "with recursive\n" + read("base") + "finding as (\n" + text +
 		")\nselect rule, object, detail, fix from finding"
 }()
 

@@ -60,5 +60,5 @@ select 'prepared-possible', 'max_prepared_transactions', 'it is ' || s, array['a
 union all
 select 'server-old', 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1), 'fixed in ' || f.version, null
   from current_setting('server_version_num') v
-  join (values (14, 140024, '14.24'), (15, 150019, '15.19'), (16, 160015, '16.15'), (17, 170011, '17.11'), (18, 180006, '18.6')) as f (major, number, version)
+  join (values {fixed releases}) as f (major, number, version)
     on f.major = v::int / 10000 and v::int < f.number
