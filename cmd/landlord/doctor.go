@@ -23,6 +23,7 @@ type diagnosis struct {
 	Databases []databaseHealth `json:"databases"`
 	Tenants   int              `json:"tenants"`
 	Findings  []finding        `json:"findings"`
+	Warnings  []finding        `json:"warnings"` // what holds, and should be better; they leave the exit status as it is
 	Residue   []residue        `json:"residue"`
 }
 
@@ -30,6 +31,8 @@ type catalogHealth struct {
 	Installation string `json:"installation"`
 	IDType       string `json:"id_type"`
 	Version      int64  `json:"version"`
+
+	ClockAhead float64 `json:"clock_ahead_seconds"` // of this machine's
 }
 
 type clusterHealth struct {
@@ -37,6 +40,10 @@ type clusterHealth struct {
 	Reachable     bool   `json:"reachable"`
 	ServerVersion string `json:"server_version,omitempty"`
 	Mode          string `json:"mode,omitempty"` // of its shared database
+
+	ClockAhead         float64 `json:"clock_ahead_seconds"` // of this machine's
+	WALLevel           string  `json:"wal_level,omitempty"`
+	MaxSlotWALKeepSize string  `json:"max_slot_wal_keep_size,omitempty"`
 }
 
 type databaseHealth struct {
@@ -45,9 +52,10 @@ type databaseHealth struct {
 	Healthy     bool   `json:"healthy"`
 	Mode        string `json:"mode"`
 	HomeVersion int    `json:"home_version"`
+	Pooler      string `json:"pooler,omitempty"` // how the pooler before it works: transaction, session, statement; empty: none
 }
 
-// finding is one thing that is not as it should be.
+// finding is one thing that is not as it should be, or could be better.
 type finding struct {
 	Where   string `json:"where"`
 	Problem string `json:"problem"`
@@ -68,8 +76,15 @@ func newDoctorCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look whether catalog, clusters, databases, keys and tenants agree",
-		Long: `Look whether catalog, clusters, databases, keys and tenants agree, and for what moves have left, and say of each
-thing found what to do (exit status 4). It changes nothing.
+		Long: `Look at the whole installation, and say of each thing found what to do (exit status 4). Warnings, which need
+not be mended today, leave the status 0. It changes nothing: where it tries something, it rolls back.
+
+  servers     versions with known holes in row-level security, roles, clocks, connections
+  log         replication slots that nobody reads, and what the server keeps for them
+  databases   version, mode, stamp; the seal: the application cannot write the register, and the guard can
+  keys        who can read them, which databases know them, how old they are
+  poolers     their mode, tried with two tenants on one backend
+  tenants     whether catalog and homes agree; schemas, databases and moves that belong to nobody any more
 
 --rebuild-catalog is for a catalog that was restored from an old backup: it reads the fence rows, which lie
 beside the data, and makes the catalog agree with them. It removes nobody and lowers no epoch; what a person
@@ -98,8 +113,8 @@ func (a *app) doctor(ctx context.Context) error {
 	}
 	defer h.Close()
 	d := &doctor{h: h, progress: a.progress, out: diagnosis{
-		Clusters: []clusterHealth{}, Databases: []databaseHealth{}, Findings: []finding{}, Residue: []residue{},
-	}}
+		Clusters: []clusterHealth{}, Databases: []databaseHealth{}, Findings: []finding{}, Warnings: []finding{}, Residue: []residue{},
+	}, keySince: map[int]time.Time{}, keeps: map[string][]slot{}}
 	if err := d.examine(ctx); err != nil {
 		return err
 	}
@@ -118,15 +133,23 @@ type doctor struct {
 	progress func(string, ...any)
 	settings placement.Settings
 	ring     isolation.Keyring // nil: it cannot be read
+	keeps    map[string][]slot // by cluster
 
-	mu  sync.Mutex // guards out while databases are looked at together
-	out diagnosis
+	mu       sync.Mutex // guards what follows while databases are looked at together
+	keySince map[int]time.Time
+	out      diagnosis
 }
 
 func (d *doctor) find(where, fix, problem string, args ...any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.out.Findings = append(d.out.Findings, finding{Where: where, Problem: fmt.Sprintf(problem, args...), Fix: fix})
+}
+
+func (d *doctor) warn(where, fix, problem string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.out.Warnings = append(d.out.Warnings, finding{Where: where, Problem: fmt.Sprintf(problem, args...), Fix: fix})
 }
 
 // examine looks at everything that can be looked at. Its error is that it could not go on; what is wrong goes to out.
@@ -141,14 +164,19 @@ func (d *doctor) examine(ctx context.Context) error {
 	if !known || ctx.Err() != nil {
 		return ctx.Err()
 	}
+	d.catalogClock(ctx)
 	if err := d.databases(ctx, clusters, reached); err != nil {
 		return err
 	}
+	d.keyAges()
 	d.idTypes(ctx, clusters, reached)
 	if err := d.tenants(ctx, clusters, reached); err != nil {
 		return err
 	}
-	return d.moves(ctx)
+	if err := d.moves(ctx); err != nil {
+		return err
+	}
+	return d.slots(ctx)
 }
 
 // keyFile checks the seal keys, and that others cannot read them.
@@ -195,7 +223,7 @@ func (d *doctor) readCatalog(ctx context.Context) ([]placement.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.out.Catalog = &catalogHealth{d.settings.Installation, string(d.settings.IDType), have}
+	d.out.Catalog = &catalogHealth{Installation: d.settings.Installation, IDType: string(d.settings.IDType), Version: have}
 	switch {
 	case have < want:
 		d.find("catalog", "landlord init", "it has version %d, this program makes %d", have, want)
@@ -235,7 +263,14 @@ func (o diagnosis) write(w io.Writer) {
 	for _, r := range o.Residue {
 		fmt.Fprintf(w, "\ncluster %s: %s %s\n  what to do: %s\n", r.Cluster, r.Object, r.Why, r.Fix)
 	}
-	if len(o.Findings)+len(o.Residue) == 0 {
+	for _, f := range o.Warnings {
+		fmt.Fprintf(w, "\nwarning: %s: %s\n  what to do: %s\n", f.Where, f.Problem, f.Fix)
+	}
+	switch {
+	case len(o.Findings)+len(o.Residue) > 0:
+	case len(o.Warnings) > 0:
+		fmt.Fprintln(w, "\nnothing found but warnings")
+	default:
 		fmt.Fprintln(w, "nothing found")
 	}
 }

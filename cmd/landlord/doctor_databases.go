@@ -31,8 +31,17 @@ func (d *doctor) cluster(ctx context.Context, c placement.Cluster, all []placeme
 		if err := conn.QueryRow(ctx, q).Scan(&health.ServerVersion, &number); err != nil {
 			return err
 		}
-		if number < oldestServer {
-			d.find("cluster "+c.Name, "upgrade the server to PostgreSQL 15 or newer", "the server has version %s", health.ServerVersion)
+		d.release(c, health.ServerVersion, number)
+		if err := d.direct(ctx, conn, c); err != nil {
+			return err
+		}
+		ahead, err := d.clock(ctx, conn, "cluster "+c.Name)
+		if err != nil {
+			return err
+		}
+		health.ClockAhead = seconds(ahead)
+		if d.keeps[c.Name], err = d.wal(ctx, conn, &health); err != nil {
+			return err
 		}
 		return d.budget(ctx, conn, c, all)
 	})
@@ -89,6 +98,11 @@ func (d *doctor) databases(ctx context.Context, clusters []placement.Cluster, re
 	for _, c := range clusters {
 		byName[c.Name] = c
 	}
+	goodRoles := d.roles(ctx, clusters, reached, all)
+	tenants, err := d.h.catalog.Tenants(ctx, placement.Filter{State: placement.StateActive})
+	if err != nil {
+		return err
+	}
 	health := make([]databaseHealth, len(all))
 	var g errgroup.Group
 	g.SetLimit(doctorAtOnce)
@@ -103,8 +117,15 @@ func (d *doctor) databases(ctx context.Context, clusters []placement.Cluster, re
 			continue
 		}
 		g.Go(func() error {
-			well := d.database(ctx, c, db)
-			health[i].Healthy = d.strangeKeys(ctx, c, db) && well
+			x := &databaseCheck{doctor: d, where: "database " + db.Cluster + "/" + db.Name, db: db, roles: goodRoles[db.Cluster]}
+			for _, t := range tenants {
+				if t.Home.Cluster == db.Cluster && t.Home.Database == db.Name && len(x.tenants) < 2 {
+					x.tenants = append(x.tenants, t)
+				}
+			}
+			x.database(ctx, c)
+			x.asOperator(ctx, c)
+			health[i].Healthy, health[i].Pooler = x.found == 0, x.mode
 			return nil
 		})
 	}
@@ -126,13 +147,29 @@ func (d *doctor) modeOf(cluster, mode string) {
 	}
 }
 
-// database looks at one database with the application's own login, and tells whether all was well.
-func (d *doctor) database(ctx context.Context, c placement.Cluster, db placement.Database) bool {
-	x := &databaseCheck{doctor: d, where: "database " + db.Cluster + "/" + db.Name, db: db}
+// databaseCheck is the examination of one database.
+type databaseCheck struct {
+	*doctor
+	where   string
+	db      placement.Database
+	tenants []placement.Tenant // up to two that live there
+	mode    string             // of the pooler before it; empty: there is none
+	roles   bool               // those of the server are as they should be
+	found   int
+}
+
+func (x *databaseCheck) find(fix, problem string, args ...any) {
+	x.found++
+	x.doctor.find(x.where, fix, problem, args...)
+}
+
+// database looks at the database with the application's own login.
+func (x *databaseCheck) database(ctx context.Context, c placement.Cluster) {
+	db := x.db
 	cfg, err := c.LoginConfig(db.Login, db.Name)
 	if err != nil {
 		x.find("correct the cluster's reference 'app'", "%v", err)
-		return false
+		return
 	}
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec // prepares nothing, for there may be a pooler
 	err = with(ctx, cfg, func(conn *pgx.Conn) error {
@@ -145,6 +182,15 @@ func (d *doctor) database(ctx context.Context, c placement.Cluster, db placement
 			return err
 		}
 		x.agrees(id)
+		if isolation.Pooled(conn, id) {
+			var ok bool
+			if x.mode, ok, err = x.pooler(ctx, cfg, conn, id); err != nil || !ok {
+				return err
+			}
+			if db.Name == c.SharedDatabase {
+				x.migratorsPooler(ctx, c)
+			}
+		}
 		if err := x.register(ctx, conn, id.Mode); err != nil {
 			return err
 		}
@@ -161,20 +207,6 @@ func (d *doctor) database(ctx context.Context, c placement.Cluster, db placement
 	default:
 		x.find("see why the application's login cannot use it", "%v", err)
 	}
-	return x.found == 0
-}
-
-// databaseCheck is the examination of one database.
-type databaseCheck struct {
-	*doctor
-	where string
-	db    placement.Database
-	found int
-}
-
-func (x *databaseCheck) find(fix, problem string, args ...any) {
-	x.found++
-	x.doctor.find(x.where, fix, problem, args...)
 }
 
 // agrees compares what the database says of itself with this program and with the catalog.
@@ -195,30 +227,6 @@ func (x *databaseCheck) agrees(id isolation.Identity) {
 	}
 }
 
-// register tries to write where policies read the tenant. The application must not be able to.
-func (x *databaseCheck) register(ctx context.Context, conn *pgx.Conn, mode isolation.Mode) error {
-	attempt := map[isolation.Mode]string{
-		isolation.Sealed: `set local backtrace_functions = 't_00'`,
-		isolation.Locked: `select set_config('landlord.tenant', 'landlord doctor', true)`,
-	}[mode]
-	if attempt == "" { // the other modes let it be written, and check or trust it
-		return nil
-	}
-	tx, err := conn.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	_, err = tx.Exec(ctx, attempt)
-	switch {
-	case err == nil:
-		x.find("take from login "+x.db.Login+" whatever was granted to it beyond landlord's grants, then: landlord init",
-			"the application can choose its tenant itself (%s)", attempt)
-	case !pgerr.Is(err, pgerr.InsufficientPrivilege):
-		return err
-	}
-	return tx.Rollback(ctx)
-}
-
 // keys enters, with each key, a tenant that cannot exist: a database that knows the key says that the tenant is not there.
 func (x *databaseCheck) keys(ctx context.Context, conn *pgx.Conn, id isolation.Identity, asked time.Time) error {
 	if len(x.ring) == 0 {
@@ -230,7 +238,6 @@ func (x *databaseCheck) keys(ctx context.Context, conn *pgx.Conn, id isolation.I
 		if err != nil {
 			return err
 		}
-		nobody := isolation.Entry{Tenant: "landlord doctor", Home: "-/-/-", Epoch: 1}
 		err = enterHome(ctx, conn, sealer, nobody, id.Clock.Add(time.Since(asked)))
 		switch {
 		case pgerr.Is(err, pgerr.BadSeal):
@@ -245,27 +252,41 @@ func (x *databaseCheck) keys(ctx context.Context, conn *pgx.Conn, id isolation.I
 	return nil
 }
 
-// strangeKeys looks, as the operator, for keys that open the database and are not in the file: somebody has them, or nobody.
-func (d *doctor) strangeKeys(ctx context.Context, c placement.Cluster, db placement.Database) (none bool) {
-	if len(d.ring) == 0 {
-		return true // found already
+// asOperator looks at the database as the operator: which keys open it and since when, and whether its seal works.
+func (x *databaseCheck) asOperator(ctx context.Context, c placement.Cluster) {
+	if len(x.ring) == 0 {
+		return // found already
 	}
-	var known []isolation.KeyState
-	err := asOperator(ctx, c, db.Name, func(conn *pgx.Conn) (err error) {
-		known, err = isolation.Keys(ctx, conn)
-		return err
+	err := asOperator(ctx, c, x.db.Name, func(conn *pgx.Conn) error {
+		known, err := isolation.Keys(ctx, conn)
+		if err != nil {
+			return err
+		}
+		x.strangeKeys(known)
+		if x.found > 0 || !x.roles {
+			return nil // that nobody can enter has its reason there
+		}
+		return x.selfTest(ctx, conn)
 	})
-	if err != nil {
-		return true // what is wrong there, the application's login has met too
+	if err != nil && x.found == 0 { // else the application's login has met it too
+		x.find("see why the operator cannot use it", "%v", err)
 	}
-	none = true
+}
+
+// strangeKeys finds keys that open the database and are not in the file: somebody has them, or nobody. It keeps how old each is.
+func (x *databaseCheck) strangeKeys(known []isolation.KeyState) {
 	for _, k := range known {
-		inFile := slices.ContainsFunc(d.ring, func(have isolation.Key) bool { return have.ID == k.ID })
-		if k.NotAfter.IsZero() && !inFile { // one that is retired may have its grace
-			none = false
-			d.find("database "+db.Cluster+"/"+db.Name, fmt.Sprintf("landlord key retire %d --grace 0s, unless a service still seals with it", k.ID),
-				"it accepts seal key %d, which is not in %s", k.ID, d.h.config.Keys)
+		inFile := slices.ContainsFunc(x.ring, func(have isolation.Key) bool { return have.ID == k.ID })
+		switch {
+		case inFile && !k.Since.IsZero():
+			x.mu.Lock()
+			if since, ok := x.keySince[k.ID]; !ok || k.Since.Before(since) { // a database that came later learned it later
+				x.keySince[k.ID] = k.Since
+			}
+			x.mu.Unlock()
+		case !inFile && k.NotAfter.IsZero(): // one that is retired may have its grace
+			x.find(fmt.Sprintf("landlord key retire %d --grace 0s, unless a service still seals with it", k.ID),
+				"it accepts seal key %d, which is not in %s", k.ID, x.h.config.Keys)
 		}
 	}
-	return none
 }

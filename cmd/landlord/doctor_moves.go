@@ -40,6 +40,7 @@ func (d *doctor) moves(ctx context.Context) error {
 // idleMove finds a move that stands still, and for which a server may be keeping its log.
 func (d *doctor) idleMove(m placement.Move) {
 	problem := fmt.Sprintf("its move to %s is %s since %s, and no process works at it", m.Target, m.Phase, m.PhaseAt.Local().Format(time.DateTime))
+	problem += d.heldFor(m)
 	if m.Error != "" {
 		problem += "; the last error was: " + oneLine(m.Error)
 	}

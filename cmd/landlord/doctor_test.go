@@ -10,17 +10,22 @@ import (
 )
 
 type doctorOutput struct {
-	Catalog  *struct{ Version int }
+	Catalog *struct {
+		Version    int
+		ClockAhead float64 `json:"clock_ahead_seconds"`
+	}
 	Clusters []struct {
 		Name, Mode string
 		Reachable  bool
+		ClockAhead float64 `json:"clock_ahead_seconds"`
 	}
 	Databases []struct {
-		Name    string
-		Healthy bool
+		Name, Pooler string
+		Healthy      bool
 	}
 	Tenants  int
 	Findings []struct{ Where, Problem, Fix string }
+	Warnings []struct{ Where, Problem, Fix string }
 	Residue  []struct{ Object, Fix string }
 }
 
