@@ -7,7 +7,7 @@ import (
 )
 
 // lost finds, where a function has a context, a new one that knows no tenant; where the router is called, a context that comes from
-// somewhere else; and the handle of one tenant in a function that is called for another.
+// somewhere else; and the handle of one tenant in a function that is called for another, or in a loop over several.
 func lost(c *check) {
 	c.calls(func(call *ast.CallExpr, fn *types.Func, stack []ast.Node) {
 		if fn.Pkg().Path() == "context" && (fn.Name() == "Background" || fn.Name() == "TODO") {
@@ -63,7 +63,8 @@ func (c *check) strangeContext(call *ast.CallExpr, fn *types.Func, stack []ast.N
 	}
 }
 
-// outerHandle finds a handle that a function literal has from outside while it is called with a tenant of its own.
+// outerHandle finds a handle that a function literal has from outside while it is called with a tenant of its own, and one from outside
+// of a loop over tenants.
 func (c *check) outerHandle(call *ast.CallExpr, fn *types.Func, stack []ast.Node) {
 	if receiver(fn) != routerPath+".DB" {
 		return
@@ -77,6 +78,10 @@ func (c *check) outerHandle(call *ast.CallExpr, fn *types.Func, stack []ast.Node
 		return
 	}
 	for _, n := range slices.Backward(stack) {
+		if loop, ok := n.(*ast.RangeStmt); ok && c.outerLoop(loop, call, handle) {
+			c.report(s.X, "%s is the handle of the tenant outside, and this loop goes over tenants", handle.Name())
+			return
+		}
 		lit, ok := n.(*ast.FuncLit)
 		if !ok {
 			continue
@@ -88,4 +93,55 @@ func (c *check) outerHandle(call *ast.CallExpr, fn *types.Func, stack []ast.Node
 			}
 		}
 	}
+}
+
+// outerLoop tells whether a call in a loop over tenants uses a handle that stays the same in every turn. Who hands the tenant's id on
+// may be keeping account of tenants for another one.
+func (c *check) outerLoop(loop *ast.RangeStmt, call *ast.CallExpr, handle types.Object) bool {
+	if call.Pos() < loop.Body.Pos() || !c.overTenants(loop) || within(handle, loop) || c.replaced(handle, loop.Body) {
+		return false
+	}
+	for _, arg := range call.Args {
+		for _, e := range []ast.Expr{loop.Key, loop.Value} {
+			if e == nil {
+				continue
+			}
+			if o := c.object(e); o != nil && o == c.object(arg) && typeName(o.Type()) == tenantPath+".ID" {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// overTenants tells whether each turn of a loop is another tenant's.
+func (c *check) overTenants(loop *ast.RangeStmt) bool {
+	var turns []types.Type
+	for _, e := range []ast.Expr{loop.Key, loop.Value} {
+		if e != nil {
+			turns = append(turns, c.TypesInfo.TypeOf(e))
+		}
+	}
+	switch over := c.TypesInfo.TypeOf(loop.X).Underlying().(type) { // the turn may be by number
+	case *types.Slice:
+		turns = append(turns, over.Elem())
+	case *types.Array:
+		turns = append(turns, over.Elem())
+	case *types.Map:
+		turns = append(turns, over.Key(), over.Elem())
+	}
+	return slices.ContainsFunc(turns, func(t types.Type) bool {
+		return t != nil && (typeName(t) == tenantPath+".ID" || typeName(t) == routerPath+".DB")
+	})
+}
+
+// replaced tells whether a variable gets another value inside a node.
+func (c *check) replaced(o types.Object, in ast.Node) (found bool) {
+	ast.Inspect(in, func(n ast.Node) bool {
+		if a, ok := n.(*ast.AssignStmt); ok {
+			found = found || slices.ContainsFunc(a.Lhs, func(e ast.Expr) bool { return c.object(e) == o })
+		}
+		return !found
+	})
+	return found
 }

@@ -34,6 +34,27 @@ func (s *Service) each(ctx context.Context, all func(func(context.Context, tenan
 	})
 }
 
+func (s *Service) allOf(ctx context.Context, ids []tenant.ID, byTenant map[tenant.ID]string) error {
+	db := s.Router.FromContext(ctx)
+	for _, id := range ids {
+		if _, err := db.Exec(ctx, "update orders set status = 'paid'"); err != nil { // want `db is the handle of the tenant outside, and this loop goes over tenants`
+			return err
+		}
+		_, _ = s.Router.Tenant(id).Exec(ctx, "select 1")
+	}
+	for i := range ids {
+		go func() {
+			_, _ = db.Exec(ctx, "select $1::int", i) // want `db is the handle of the tenant outside, and this loop goes over tenants`
+		}()
+	}
+	for id, status := range byTenant {
+		one := s.Router.Tenant(id)
+		_, _ = one.Exec(ctx, "update orders set status = $1", status)
+		_, _ = db.Exec(ctx, "update orders set status = $1", status) // want `db is the handle of the tenant outside, and this loop goes over tenants`
+	}
+	return nil
+}
+
 func (s *Service) around(outer context.Context, db *router.DB) error {
 	return db.Tx(outer, func(ctx context.Context, tx *router.Tx) error {
 		_, err := tx.Exec(outer, "select 1") // want `outer is the context around the transaction`

@@ -51,6 +51,27 @@ func (s *Service) each(ctx context.Context, all func(func(context.Context, tenan
 	})
 }
 
+func (s *Service) allOf(ctx context.Context, ids []tenant.ID) error {
+	books := s.Router.FromContext(ctx)
+	for _, id := range ids {
+		if _, err := s.Router.Tenant(id).Exec(ctx, "update orders set status = 'paid'"); err != nil {
+			return err
+		}
+		if _, err := books.Exec(ctx, "insert into done (tenant) values ($1)", id); err != nil {
+			return err
+		}
+	}
+	db := books
+	for _, id := range ids {
+		db = s.Router.Tenant(id)
+		_, _ = db.Exec(ctx, "update orders set status = 'open'")
+	}
+	for _, status := range []string{"open", "paid"} {
+		_, _ = db.Exec(ctx, "delete from orders where status = $1", status)
+	}
+	return nil
+}
+
 func (s *Service) pay(ctx context.Context, id tenant.ID, status string) error {
 	return s.Router.Tenant(id).Tx(ctx, func(ctx context.Context, tx *router.Tx) error {
 		for _, sql := range []string{"set local statement_timeout = '5s'", "set constraints all deferred"} {
