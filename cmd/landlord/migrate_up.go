@@ -65,7 +65,7 @@ Exit status 3 says that not all homes are done: failures are listed, grouped by 
 	cmd.Flags().StringArrayVar(&args.first, "tenant", nil, "`slug` of a tenant that is to be in the first wave (can be repeated)")
 	args.register(cmd)
 	cmd.Flags().BoolVar(&args.allowErrors, "allow-lint-errors", false, "begin although the linter finds errors in what is pending")
-	cmd.Flags().BoolVar(&args.allowDrift, "allow-drift", false, "migrate homes that have drifted, too")
+	cmd.Flags().BoolVar(&args.allowDrift, "allow-drift", false, "migrate homes that have drifted, or cannot be looked at, too")
 	cmd.Flags().IntVar(&args.wave, "wave", 0, "pause after the wave of this `number`")
 	cmd.Flags().BoolVar(&args.expandOnly, "expand-only", false, "do not begin with files of the phase contract")
 	args.betweenFlags(cmd)

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -14,8 +15,8 @@ import (
 	"github.com/landlord-go/landlord/placement"
 )
 
-// bar enters the homes that have drifted as failed from the start: nobody knows what a migration would do there. They are nobody's
-// fault, and keep no other from being migrated. A run that is there already is joined as it is.
+// bar enters the homes that have drifted, or could not be looked at, as failed from the start: nobody knows what a migration would do
+// there. They are nobody's fault, and keep no other from being migrated. A run that is there already is joined as it is.
 func (f *Fleet) bar(ctx context.Context, to aim, plan Plan) (Plan, error) {
 	if plan.allowDrift || len(plan.Targets) == 0 {
 		return plan, nil
@@ -27,7 +28,7 @@ func (f *Fleet) bar(ctx context.Context, to aim, plan Plan) (Plan, error) {
 	return plan, f.barTargets(ctx, plan.Targets)
 }
 
-// barTargets marks those of targets that have drifted.
+// barTargets marks those of targets that have drifted, or could not be looked at.
 func (f *Fleet) barTargets(ctx context.Context, targets []target) error {
 	drifted, err := f.drifted(ctx, targets)
 	for i := range targets {
@@ -38,7 +39,7 @@ func (f *Fleet) barTargets(ctx context.Context, targets []target) error {
 	return err
 }
 
-// barPending enters what is still to be done in a run, and has drifted since it was looked at, as failed.
+// barPending enters what is still to be done in a run, and has drifted since it was looked at or cannot be looked at now, as failed.
 func (f *Fleet) barPending(ctx context.Context, run placement.Run) error {
 	if f.allowsDrift(run) {
 		return nil
@@ -56,8 +57,9 @@ func (f *Fleet) barPending(ctx context.Context, run placement.Run) error {
 
 func (f *Fleet) allowsDrift(run placement.Run) bool { return f.cfg.AllowDrift || run.AllowDrift }
 
-// drifted returns which homes among targets have drifted, each with what differs there in a few words. What stands for a whole
-// database or server has not, nor what has failed for something else. Homes that cannot be looked at are told of, and left out.
+// drifted returns which homes among targets have drifted, each with what differs there in a few words, and those that could not be
+// looked at, each with the reason: nobody knows what they are. What stands for a whole database or server has not drifted, nor what has
+// failed for something else.
 func (f *Fleet) drifted(ctx context.Context, targets []target) (map[placement.Home]string, error) {
 	homes := make(map[placement.Home]bool)
 	for _, t := range targets {
@@ -65,30 +67,39 @@ func (f *Fleet) drifted(ctx context.Context, targets []target) (map[placement.Ho
 			homes[t.Home] = true
 		}
 	}
-	if len(homes) == 0 {
-		return nil, nil
-	}
-	results, err := f.compareFiles(ctx, f.whole, homes)
-	if err != nil {
-		return nil, fmt.Errorf("look for drift before a run: %w", err)
-	}
-	drifted := make(map[placement.Home]string)
-	unknown, reason := 0, ""
-	for _, r := range results {
-		switch r.State {
-		case drift.Drifted:
-			if d := slices.DeleteFunc(slices.Clone(r.Differences), f.leftBehind(r.Version)); len(d) > 0 {
-				drifted[r.Home] = "drifted: " + drift.Brief(d) + " (landlord migrate drift shows all)"
+	drifted, unknown := make(map[placement.Home]string), make(map[placement.Home]string)
+	for _, again := range []bool{false, true} {
+		if len(homes) == 0 {
+			break
+		}
+		// Somebody may have been at work there, or a server been away for a moment.
+		if again && !pause(ctx, f.cfg.Retry/3) {
+			return nil, ctx.Err()
+		}
+		results, err := f.compareFiles(ctx, f.whole, homes)
+		if err != nil {
+			return nil, fmt.Errorf("look for drift before a run: %w", err)
+		}
+		clear(homes)
+		clear(unknown)
+		for _, r := range results {
+			switch r.State {
+			case drift.Drifted:
+				if d := slices.DeleteFunc(slices.Clone(r.Differences), f.leftBehind(r.Version)); len(d) > 0 {
+					drifted[r.Home] = "drifted: " + drift.Brief(d) + " (landlord migrate drift shows all)"
+				}
+			case drift.Unknown:
+				homes[r.Home] = true
+				unknown[r.Home] = "could not be looked at for drift: " + r.Reason
+			case drift.InSync, drift.Behind, drift.Ahead:
 			}
-		case drift.Unknown:
-			unknown, reason = unknown+1, r.Home.String()+": "+r.Reason
-		case drift.InSync, drift.Behind, drift.Ahead:
 		}
 	}
-	if unknown > 0 {
-		f.log.WarnContext(ctx, "homes could not be looked at for drift, and are migrated all the same", "homes", unknown, "one", reason)
+	if err := f.exceptUnfinished(ctx, drifted); err != nil {
+		return nil, err
 	}
-	return drifted, f.exceptUnfinished(ctx, drifted)
+	maps.Copy(drifted, unknown)
+	return drifted, nil
 }
 
 // compareFiles looks at homes, or at all, beside what the files of a set make of them.

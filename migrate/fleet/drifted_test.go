@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/landlord-go/landlord/internal/pgerr"
@@ -57,6 +58,65 @@ func TestDriftCanBeAllowed(t *testing.T) {
 	require.Equal(t, placement.RunDone, s.Run.State)
 	require.Equal(t, 1, s.Counts[placement.TargetVerified])
 	require.True(t, has(t, h, all[0].Home, "note"))
+}
+
+func TestAHomeThatCannotBeLookedAtIsLeftAsItIs(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 1, "a")
+	dark, busy := all[1], all[2] // a database of its own that takes nobody in, and a table that somebody keeps
+	f := newFleet(t, h, with(t, "00004_note.sql", addNote), wary, func(c *fleet.Config) { c.Patience = 100 * time.Millisecond })
+	connections := func(can string) {
+		h.SuperExec(t, "postgres", `alter database "`+dark.Home.Database+`" allow_connections `+can)
+	}
+	connections("false")
+	holder := h.Super(t, busy.Home.Database)
+	_, err := holder.Exec(t.Context(), "begin; lock table "+pgx.Identifier{busy.Home.Schema, "orders"}.Sanitize()+" in access exclusive mode")
+	require.NoError(t, err)
+
+	s, err := f.Up(t.Context(), fleet.Options{First: []string{string(busy.Slug)}})
+	require.NoError(t, err)
+	require.Equal(t, placement.RunFailed, s.Run.State, "it halts no run, not even as its canary")
+	require.Equal(t, 1, s.Counts[placement.TargetVerified], "the shared home")
+	reasons := make(map[placement.Home]string)
+	for _, failure := range s.Failures {
+		for _, home := range failure.Homes {
+			reasons[home] = failure.Error
+		}
+	}
+	require.Len(t, reasons, 2)
+	require.Contains(t, reasons[dark.Home], "could not be looked at for drift: connect to")
+	require.Contains(t, reasons[busy.Home], "could not be looked at for drift: somebody has locked a table there")
+
+	// Nor does a retry touch what it cannot look at, though it could be migrated by now for all that a lock says.
+	_, err = f.Retry(t.Context(), &busy.Home, fleet.Options{})
+	require.ErrorContains(t, err, "somebody has locked a table there")
+	require.ErrorContains(t, err, "--allow-drift")
+	_, err = holder.Exec(t.Context(), "rollback")
+	require.NoError(t, err)
+	require.False(t, has(t, h, busy.Home, "note"))
+
+	connections("true")
+	s, err = f.Retry(t.Context(), nil, fleet.Options{})
+	require.NoError(t, err)
+	require.Equal(t, placement.RunDone, s.Run.State, "%+v", s.Failures)
+	require.True(t, has(t, h, busy.Home, "note"))
+	require.True(t, has(t, h, dark.Home, "note"))
+}
+
+func TestAHomeThatCannotBeLookedAtIsMigratedWhereDriftIsAllowed(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 1, "a")
+	f := newFleet(t, h, with(t, "00004_note.sql", addNote), wary)
+	h.SuperExec(t, all[0].Home.Database, "create schema landlord_drift") // not landlord's, so that nothing can be built to compare with
+	s, err := f.Up(t.Context(), fleet.Options{})
+	require.NoError(t, err)
+	require.Equal(t, map[placement.TargetState]int{placement.TargetFailed: len(all)}, s.Counts)
+	require.Len(t, s.Failures, 1)
+	require.Contains(t, s.Failures[0].Error, "landlord_drift")
+	s, err = f.Up(t.Context(), fleet.Options{AllowDrift: true})
+	require.NoError(t, err)
+	require.Equal(t, placement.RunDone, s.Run.State)
+	require.Equal(t, len(all), s.Counts[placement.TargetVerified])
 }
 
 func TestARunInWhichAllHomesHaveDriftedEnds(t *testing.T) {

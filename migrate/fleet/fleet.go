@@ -48,7 +48,7 @@ type Config struct {
 	// Backfills bounds what they take from a server.
 	Backfills Backfills
 	// AllowDrift lets nobody look for drift, in no run: homes that have drifted are migrated, too. Default: before a run begins or goes
-	// on, the homes that are behind are looked at, and those that have drifted stand in the run as failed.
+	// on, the homes that are behind are looked at, and those that have drifted or cannot be looked at stand in the run as failed.
 	AllowDrift bool
 	// Progress, if not nil, is called about once a second while a run is at work, and at its end.
 	Progress func(Status)
@@ -149,7 +149,7 @@ type Options struct {
 	Health Health
 	// NoHealth lets Resume go on without Health, from now on.
 	NoHealth bool
-	// AllowDrift migrates homes that have drifted, too, in this run.
+	// AllowDrift migrates homes that have drifted, and those that could not be looked at, too, in this run.
 	AllowDrift bool
 }
 
@@ -292,7 +292,7 @@ func (f *Fleet) retry(ctx context.Context, home *placement.Home, o Options) (Sta
 	case err != nil:
 		return Status{}, err
 	case n == 0 && why != "":
-		return f.status(ctx, run, fmt.Errorf("%s: put the home right, or begin a run that takes it as it is: landlord migrate up --allow-drift", why))
+		return f.status(ctx, run, fmt.Errorf("%s: put that right, or begin a run that takes the home as it is: landlord migrate up --allow-drift", why))
 	case n == 0:
 		return f.status(ctx, run, errors.New("no such target has failed in the last run"))
 	}
