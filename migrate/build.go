@@ -33,6 +33,8 @@ const (
 // ended in the middle of such a file runs it again; an index that it had begun concurrently is
 // dropped first. Its other statements must stand being repeated.
 //
+// A file that has changed the search path, however it did so, is an error.
+//
 // A home that has a version which the set lacks, an applied file that was changed since, and a
 // file numbered below what is applied are errors, and nothing is run.
 //
@@ -130,11 +132,11 @@ func (b *builder) runTogether(ctx context.Context, tx pgx.Tx, files []Migration)
 	for _, m := range files {
 		// Settings first and deferred constraints last: a file finds what a file of its own
 		// transaction would find, whatever the file before it has set or left to be checked.
-		text := b.settings("set local ") + strings.Join(m.Statements, "\n;\n") + "\n;\nset constraints all immediate"
-		err := exec(ctx, b.conn, text)
+		const last = "set constraints all immediate;\n"
+		err := b.stay(ctx, b.conn, b.settings("set local ")+strings.Join(m.Statements, "\n;\n")+"\n;\n"+last)
 		if err == nil && m.inGo {
 			if err = runGo(ctx, b.conn, m.up); err == nil {
-				err = exec(ctx, b.conn, "set constraints all immediate")
+				err = b.stay(ctx, b.conn, last)
 			}
 		}
 		if err != nil {
@@ -173,9 +175,26 @@ func (b *builder) runAlone(ctx context.Context, m Migration) (err error) {
 			return fmt.Errorf("%s: %w", m.File, err)
 		}
 	}
+	if err := b.stay(ctx, conn, ""); err != nil {
+		return fmt.Errorf("%s: %w", m.File, err)
+	}
 	return pgx.BeginFunc(ctx, b.conn, func(tx pgx.Tx) error {
 		return b.record(ctx, tx, []Migration{m})
 	})
+}
+
+// stay runs the end of a file, or all of it, and refuses one that has changed the search path, as landlord.end_step does: it may have
+// made its objects elsewhere, out of what is secured.
+func (b *builder) stay(ctx context.Context, conn *pgx.Conn, text string) error {
+	results, err := conn.PgConn().Exec(ctx, text+"select pg_catalog.current_setting('search_path'), "+b.target.written).ReadAll()
+	if err != nil {
+		return err
+	}
+	if row := results[len(results)-1].Rows[0]; string(row[0]) != string(row[1]) {
+		return fmt.Errorf("the file has set search_path to %s: what it makes belongs into the home alone: take out what sets search_path, "+
+			"also in a DO block", row[0])
+	}
+	return nil
 }
 
 // record secures what files made and writes that they are applied.

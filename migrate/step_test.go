@@ -272,6 +272,21 @@ func TestAFileThatMakesItsObjectsElsewhereIsRefused(t *testing.T) {
 		require.ErrorContains(t, err, "the file has set search_path to public, extensions", "%s", home.Place())
 		require.Empty(t, recorded(t, conn, home.Place()))
 		require.Empty(t, tables(t, conn, "public"))
+
+		// Nor is a home built by it, or a database prepared.
+		build := func(texts ...string) error {
+			set := load(t, files(texts...))
+			if home.Scope == migrate.ScopeDatabase {
+				return set.Prepare(t.Context(), conn, false)
+			}
+			return set.Build(t.Context(), conn, home.Schema, home.Tenant)
+		}
+		err = build("1_a.sql", header+"-- +goose StatementBegin\n"+hidden+"-- +goose StatementEnd\n"+createA, "2_b.sql", header+"select 1;")
+		require.ErrorContains(t, err, "1_a.sql: the file has set search_path to public, extensions", "%s", home.Place())
+		err = build("1_a.sql", "-- +goose NO TRANSACTION\n"+header+"select set_config('search' || '_path', 'extensions', false);")
+		require.ErrorContains(t, err, "1_a.sql: the file has set search_path to extensions", "%s", home.Place())
+		require.Empty(t, recorded(t, conn, home.Place()))
+		require.Empty(t, tables(t, conn, "public"))
 		require.NoError(t, apply(t, conn, load(t, files("1_a.sql", header+"select 1;")), home, first))
 	}
 }

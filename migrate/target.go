@@ -32,11 +32,12 @@ var errOlderHome = errors.New("landlord's objects in this database are older tha
 
 // target is a Target in SQL.
 type target struct {
-	place  string // its name
-	quoted string // its name, as a string constant
-	schema string // where its indexes are
-	path   string // value of search_path
-	secure string // the statement that secures it; empty: there is nothing to secure
+	place   string // its name
+	quoted  string // its name, as a string constant
+	schema  string // where its indexes are
+	path    string // value of search_path
+	written string // the expression that is that value as PostgreSQL shows it
+	secure  string // the statement that secures it; empty: there is nothing to secure
 }
 
 func (t Target) compile(conn *pgx.Conn) (target, error) {
@@ -47,7 +48,8 @@ func (t Target) compile(conn *pgx.Conn) (target, error) {
 	}
 	if t.Scope != ScopeTenant {
 		// What is made for all goes where all find it.
-		return target{place: place, quoted: quoted, schema: "extensions", path: "extensions, pg_temp"}, nil
+		const path = "extensions, pg_temp"
+		return target{place: place, quoted: quoted, schema: "extensions", path: path, written: "'" + path + "'"}, nil
 	}
 	const longest = 63 // PostgreSQL cuts longer names, silently, into another home's
 	if place == "" || len(place) > longest {
@@ -61,8 +63,9 @@ func (t Target) compile(conn *pgx.Conn) (target, error) {
 	}
 	return target{
 		place: place, quoted: quoted, schema: place,
-		path:   pgx.Identifier{place}.Sanitize() + ", extensions, pg_temp",
-		secure: fmt.Sprintf("call landlord.secure(%s, %s)", quoted, owner),
+		path:    pgx.Identifier{place}.Sanitize() + ", extensions, pg_temp",
+		written: "pg_catalog.quote_ident(" + quoted + ") || ', extensions, pg_temp'",
+		secure:  fmt.Sprintf("call landlord.secure(%s, %s)", quoted, owner),
 	}, nil
 }
 
