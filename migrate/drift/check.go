@@ -43,16 +43,12 @@ func (s seen) build() build { return build{shared: s.Tenant.IsZero(), version: s
 // check fills in the results. A first look takes the fingerprints of all, a second one the objects of those that are not as expected.
 func (c *checker) check(ctx context.Context, results []*Result) {
 	c.known = make(map[drifted][]fingerprint.Difference)
-	byDatabase := make(map[string][]*Result)
-	for _, r := range results {
-		byDatabase[r.Home.Database] = append(byDatabase[r.Home.Database], r)
-	}
 	var mu sync.Mutex // guards looked and builds
-	looked := make(map[string][]seen)
+	looked := make(map[page][]seen)
 	builds := make(map[build]expectation)
-	together(byDatabase, func(database string, here []*Result) {
-		c.cfg.Progress("looking at %d homes in %s/%s", len(here), c.cluster.Name, database)
-		found, err := c.look(ctx, database, here)
+	together(pages(results, pageSize), func(p page, here []*Result) {
+		c.cfg.Progress("looking at %d homes in %s/%s", len(here), c.cluster.Name, p.database)
+		found, err := c.look(ctx, p.database, here)
 		for _, r := range here {
 			if err != nil {
 				r.Reason = err.Error()
@@ -62,7 +58,7 @@ func (c *checker) check(ctx context.Context, results []*Result) {
 		defer mu.Unlock()
 		for _, s := range found {
 			builds[s.build()] = expectation{}
-			looked[database] = append(looked[database], s)
+			looked[p] = append(looked[p], s)
 		}
 	})
 	if len(builds) == 0 || ctx.Err() != nil {
@@ -77,16 +73,42 @@ func (c *checker) check(ctx context.Context, results []*Result) {
 		}
 		return
 	}
-	together(looked, func(database string, here []seen) { c.judge(ctx, database, here, builds) })
+	together(looked, func(p page, here []seen) { c.judge(ctx, p.database, here, builds) })
 }
 
-// together runs fn for a few databases at a time.
-func together[T any](byDatabase map[string][]T, fn func(database string, here []T)) {
-	var g errgroup.Group
-	g.SetLimit(databasesAtOnce)
+// page is some of the homes of a database. Reading is work for the server's processor, so those of a large database are read on several
+// connections; and PostgreSQL's process grows by some 8 MB per thousand schemas that it has seen.
+type page struct {
+	database string
+	number   int
+}
+
+const pageSize = 1000
+
+// pages divides homes into pages of so many.
+func pages(results []*Result, size int) map[page][]*Result {
+	byDatabase := make(map[string][]*Result)
+	for _, r := range results {
+		byDatabase[r.Home.Database] = append(byDatabase[r.Home.Database], r)
+	}
+	all := make(map[page][]*Result)
 	for database, here := range byDatabase {
+		n := 0
+		for part := range slices.Chunk(here, size) {
+			all[page{database, n}] = part
+			n++
+		}
+	}
+	return all
+}
+
+// together runs fn for a few pages at a time.
+func together[T any](all map[page][]T, fn func(p page, here []T)) {
+	var g errgroup.Group
+	g.SetLimit(pagesAtOnce)
+	for p, here := range all {
 		g.Go(func() error {
-			fn(database, here)
+			fn(p, here)
 			return nil
 		})
 	}

@@ -64,10 +64,10 @@ type Config struct {
 	Progress func(format string, args ...any)
 }
 
-// How many clusters, and databases of each, are looked at together.
+// How many clusters, and pages of homes of each, are looked at together.
 const (
-	clustersAtOnce  = 4
-	databasesAtOnce = 4
+	clustersAtOnce = 4
+	pagesAtOnce    = 4
 )
 
 // Targets lists the homes of the named tenants, or of all: every shared home, and every home of a tenant's own that is finished and

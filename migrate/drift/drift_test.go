@@ -2,6 +2,7 @@ package drift_test
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -172,6 +173,25 @@ func TestWhatAKilledCheckHasLeftIsInNobodysWay(t *testing.T) {
 		require.Contains(t, r.Reason, isolation.ErrForeign.Error())
 	}
 	require.Equal(t, 1, e.residue(t))
+}
+
+func TestHomesOfALargeDatabaseAreReadInPages(t *testing.T) {
+	t.Parallel()
+	var all []*drift.Result
+	for i := range 25 {
+		home := placement.Home{Cluster: "a", Database: []string{"large", "large", "large", "large", "small"}[i%5], Schema: fmt.Sprint(i)}
+		all = append(all, &drift.Result{Target: drift.Target{Home: home}})
+	}
+	var read []*drift.Result
+	var sizes []int
+	for _, page := range drift.Pages(all, 8) {
+		for _, r := range page {
+			require.Equal(t, page[0].Home.Database, r.Home.Database)
+		}
+		read, sizes = append(read, page...), append(sizes, len(page))
+	}
+	require.ElementsMatch(t, []int{8, 8, 4, 5}, sizes)
+	require.ElementsMatch(t, all, read, "each once")
 }
 
 func TestChecksTakeTurns(t *testing.T) {
