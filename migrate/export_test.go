@@ -13,6 +13,6 @@ func (p *Pace) Failed(rows int)                { p.p.failed(rows) }
 func (p *Pace) Resume(size int)                { p.p.resume(size) }
 
 // Judge says what Health makes of the signs.
-func (h Health) Judge(lag time.Duration, wal int64, waiting int, tended bool) (Advice, string) {
-	return h.judge(vitals{lag: lag.Seconds(), wal: wal, waiting: waiting, tended: tended})
+func (h Health) Judge(lag time.Duration, wal, behind int64, waiting int, tended bool) (Advice, string) {
+	return h.judge(vitals{lag: lag.Seconds(), wal: wal, behind: behind, waiting: waiting, tended: tended})
 }

@@ -12,10 +12,12 @@ import (
 
 // Health is what a server may suffer while a backfill is at work in it, by what its standbys, slots and sessions say. From the
 // first value on the backfill goes slower, from the second on it stops. Negative: whatever it is. What the login may not see
-// counts as healthy: lag is seen by members of pg_read_all_stats.
+// counts as healthy: standbys are seen by members of pg_read_all_stats.
 type Health struct {
 	LagSlow, LagStop time.Duration // of a standby in replaying. Default: 5 s and 30 s
-	WALSlow, WALStop int64         // bytes that a replication slot holds back. Default: 1 GiB and 8 GiB
+	// Bytes that a replication slot holds back, or that a standby has not replayed: of one whose replay stands still, PostgreSQL
+	// may tell no lag. Default: 1 GiB and 8 GiB
+	WALSlow, WALStop int64
 	// Sessions of the database that wait for the locks of others, advisory ones apart. Default: 3 and 20.
 	WaitingSlow, WaitingStop int
 }
@@ -36,7 +38,8 @@ var ErrStrained = errors.New("the server has to be spared")
 // vitals are the signs of a server's health.
 type vitals struct {
 	lag     float64 // seconds
-	wal     int64
+	wal     int64   // bytes that a slot holds back
+	behind  int64   // bytes that a standby has not replayed
 	waiting int
 	tended  bool // the table is being vacuumed, analyzed, indexed or validated
 }
@@ -60,12 +63,13 @@ func look(ctx context.Context, conn *pgx.Conn, table uint32) (v vitals, err erro
 	const query = `
 select coalesce((select max(extract(epoch from replay_lag)) from pg_stat_replication), 0)::float8,
        coalesce((select max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)) from pg_replication_slots), 0)::int8,
+       coalesce((select max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)) from pg_stat_replication), 0)::int8,
        (select count(distinct l.pid) from pg_locks l join pg_stat_activity a on a.pid = l.pid
          where not l.granted and l.locktype <> 'advisory' and a.datname = current_database()),
        exists (select from pg_locks l where l.granted and l.locktype = 'relation' and l.mode = 'ShareUpdateExclusiveLock'
                   and l.database = (select d.oid from pg_database d where d.datname = current_database())
                   and (l.relation = $1 or l.relation in (select t.relid from pg_partition_tree($1) t)))`
-	err = conn.QueryRow(ctx, query, table).Scan(&v.lag, &v.wal, &v.waiting, &v.tended)
+	err = conn.QueryRow(ctx, query, table).Scan(&v.lag, &v.wal, &v.behind, &v.waiting, &v.tended)
 	return v, err
 }
 
@@ -82,6 +86,8 @@ func (h Health) judge(v vitals) (Advice, string) {
 			return advice, fmt.Sprintf("a standby lags behind by %s", lag.Round(time.Millisecond))
 		case maxWAL >= 0 && v.wal >= maxWAL:
 			return advice, fmt.Sprintf("a replication slot holds back %d MB of WAL", v.wal>>20)
+		case maxWAL >= 0 && v.behind >= maxWAL:
+			return advice, fmt.Sprintf("a standby has %d MB of WAL to replay", v.behind>>20)
 		case maxWaiting >= 0 && v.waiting >= maxWaiting:
 			return advice, fmt.Sprintf("%d sessions wait for locks", v.waiting)
 		}

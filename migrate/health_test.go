@@ -15,28 +15,31 @@ func TestHealthIsJudgedByTheWorstSign(t *testing.T) {
 	for _, c := range []struct {
 		lag     time.Duration
 		wal     int64
+		behind  int64
 		waiting int
 		tended  bool
 		want    migrate.Advice
 		why     string
 	}{
 		{want: migrate.Go},
-		{lag: 4 * time.Second, wal: 1 << 29, waiting: 2, want: migrate.Go},
+		{lag: 4 * time.Second, wal: 1 << 29, behind: 1 << 29, waiting: 2, want: migrate.Go},
 		{lag: 5 * time.Second, want: migrate.Slow, why: "a standby lags behind by 5s"},
 		{lag: 30 * time.Second, want: migrate.Stop, why: "a standby lags behind by 30s"},
 		{wal: 1 << 30, want: migrate.Slow, why: "a replication slot holds back 1024 MB of WAL"},
 		{wal: 8 << 30, waiting: 3, want: migrate.Stop, why: "a replication slot holds back 8192 MB of WAL"},
+		{behind: 1 << 30, want: migrate.Slow, why: "a standby has 1024 MB of WAL to replay"},
+		{lag: 6 * time.Second, behind: 8 << 30, want: migrate.Stop, why: "a standby has 8192 MB of WAL to replay"},
 		{waiting: 3, want: migrate.Slow, why: "3 sessions wait for locks"},
 		{lag: 6 * time.Second, waiting: 20, want: migrate.Stop, why: "20 sessions wait for locks"},
 		{tended: true, want: migrate.Slow, why: "the table is being vacuumed or the like"},
 	} {
-		advice, why := migrate.Health{}.Judge(c.lag, c.wal, c.waiting, c.tended)
+		advice, why := migrate.Health{}.Judge(c.lag, c.wal, c.behind, c.waiting, c.tended)
 		require.Equal(t, c.want, advice, "%+v", c)
 		require.Equal(t, c.why, why)
 	}
-	advice, _ := migrate.Health{LagStop: -1, LagSlow: -1, WALStop: -1, WALSlow: -1, WaitingStop: -1, WaitingSlow: -1}.Judge(time.Hour, 1<<40, 99, false)
+	advice, _ := migrate.Health{LagStop: -1, LagSlow: -1, WALStop: -1, WALSlow: -1, WaitingStop: -1, WaitingSlow: -1}.Judge(time.Hour, 1<<40, 1<<40, 99, false)
 	require.Equal(t, migrate.Go, advice)
-	advice, _ = migrate.Health{WALSlow: 10, WALStop: 20}.Judge(0, 15, 0, false)
+	advice, _ = migrate.Health{WALSlow: 10, WALStop: 20}.Judge(0, 15, 0, 0, false)
 	require.Equal(t, migrate.Slow, advice)
 }
 

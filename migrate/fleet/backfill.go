@@ -71,7 +71,7 @@ func (w *worker) backfill(ctx context.Context, m migrate.Migration, to migrate.T
 		return err
 	}
 	log := w.log.With("run", w.run.Number, "file", m.File, "cluster", w.at.cluster, "database", w.at.database, "schema", to.Schema)
-	turn, deadline, wait := time.Now().Add(limits.Turn), time.Now().Add(w.cfg.Retry), first
+	turn, deadline, wait := time.Now().Add(limits.Turn), time.Now().Add(w.retry), first
 	var last migrate.Batch
 	for {
 		err := w.spare(ctx, b, last.Took)
@@ -83,7 +83,7 @@ func (w *worker) backfill(ctx context.Context, m migrate.Migration, to migrate.T
 			log.InfoContext(ctx, "backfill is done", "rows", last.Total)
 			return nil
 		case err == nil:
-			deadline, wait = time.Now().Add(w.cfg.Retry), first
+			deadline, wait = time.Now().Add(w.retry), first
 			pause(ctx, w.purses.pay(w.cluster, limits.RowsPerSecond, int(last.Rows)))
 		case migrate.Judge(err) != migrate.Again || w.conn.IsClosed() || time.Now().After(deadline):
 			return err

@@ -200,6 +200,35 @@ func TestRowsAreThoseOfTheLargestHome(t *testing.T) {
 	require.Equal(t, 1, missed)
 }
 
+func TestSizesOfHomesAreThoseOfFilesWhereTheServerHasLostCount(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 2, "a")
+	f := newFleet(t, h, with(t))
+	large, small, own := all[2], all[3], all[1]
+	for _, p := range []placement.Placement{large, own} {
+		inHome(t, h, p.Home, "insert into customers (tenant_id, email, name) select '"+p.Tenant.String()+"', n::text, 'x' from generate_series(1, 3000) n;"+
+			"select pg_stat_force_next_flush();")
+		h.SuperExec(t, p.Home.Database, "select pg_stat_reset()")
+	}
+	sizes := func() []int64 {
+		sizes, err := f.Sizes(t.Context(), large.Home, small.Home, own.Home)
+		require.NoError(t, err)
+		return sizes
+	}
+	found := sizes()
+	require.GreaterOrEqual(t, found[0], int64(3000))
+	require.Less(t, found[1], int64(3000), "a few pages of what the files themselves insert")
+	require.GreaterOrEqual(t, found[2], int64(3000))
+
+	// What is locked is not waited for, and hides nobody else's.
+	holder := h.Super(t, small.Home.Database)
+	_, err := holder.Exec(t.Context(), "begin; lock table "+pgx.Identifier{small.Home.Schema, "customers"}.Sanitize()+" in access exclusive mode")
+	require.NoError(t, err)
+	require.Equal(t, found, sizes())
+	_, err = holder.Exec(t.Context(), "rollback")
+	require.NoError(t, err)
+}
+
 func TestAHomeThatDriftsBeforeItsTurnIsLeftAsItIs(t *testing.T) {
 	t.Parallel()
 	for _, allowed := range []bool{false, true} {

@@ -37,7 +37,7 @@ type Config struct {
 	// Limits of a statement, outside NO TRANSACTION files. Default: 100 ms for a lock, a minute for a statement.
 	Limits migrate.Limits
 	// Retry is how long a target is tried again at once while locks and the like stand in the way, before others get their
-	// turn. Default: 3 s.
+	// turn. Default: 3 s. Those that the same worker has not tried at all get it after 0.3 s.
 	Retry time.Duration
 	// Patience is how long a target is put off again and again before it has failed. Default: 2 min.
 	Patience time.Duration

@@ -134,3 +134,50 @@ func TestABackfillWaitsForAStandbyThatLagsBehind(t *testing.T) {
 	require.NoError(t, run.Wait())
 	requireSeen(t, h, all, 100)
 }
+
+func TestABackfillWaitsForAStandbyThatReplaysNothing(t *testing.T) {
+	t.Parallel()
+	server := pgtest.OwnServer(t)
+	h, all := ownStreet(t, server)
+	h.SuperExec(t, "postgres", "grant pg_read_all_stats to landlord_migrator")
+	populate(t, h, all, 100)
+	copied := newStandby(t, server, "recovery_min_apply_delay = '1h'\n")
+
+	// It stops at the first commit, so that what is written after that is sent, and not replayed.
+	const behind = `select coalesce(max(pg_wal_lsn_diff(sent_lsn, replay_lsn)), 0)::int8 from pg_stat_replication`
+	look := h.Super(t, "postgres")
+	for _, bytes := range []string{"1", "3000000"} {
+		h.SuperExec(t, "postgres", "select pg_logical_emit_message(true, 'test', repeat('x', "+bytes+"))")
+	}
+	wait := func(more bool) {
+		require.Eventually(t, func() bool {
+			var bytes int64
+			require.NoError(t, look.QueryRow(t.Context(), behind).Scan(&bytes))
+			return bytes > 3000000 == more
+		}, time.Minute, 20*time.Millisecond)
+	}
+	wait(true)
+
+	patient := func(patience time.Duration) *fleet.Fleet {
+		return newFleet(t, h, with(t, "00004_seen.sql", addSeen, "00005_see.sql", see), func(c *fleet.Config) {
+			c.Patience = patience
+			c.Backfills = fleet.Backfills{Health: migrate.Health{LagSlow: -1, LagStop: -1, WALSlow: -1, WALStop: 3000000}}
+		})
+	}
+	s, err := patient(100*time.Millisecond).Up(t.Context(), fleet.Options{})
+	require.NoError(t, err)
+	require.Equal(t, placement.RunFailed, s.Run.State)
+	require.Len(t, s.Failures, 1)
+	require.Contains(t, s.Failures[0].Error, "MB of WAL to replay")
+	for _, p := range all {
+		require.NotContains(t, versions(t, h, p.Home), int64(5))
+	}
+
+	copied.set(t, "recovery_min_apply_delay = 0\n")
+	copied.run(t, "pg_ctl", "reload", "-D", copied.data)
+	wait(false)
+	s, err = patient(time.Minute).Retry(t.Context(), nil, fleet.Options{})
+	require.NoError(t, err)
+	require.Equal(t, placement.RunDone, s.Run.State, "%+v", s.Failures)
+	requireSeen(t, h, all, 100)
+}

@@ -89,6 +89,31 @@ func TestAReaderIsWaitedForWithoutHoldingOthersUp(t *testing.T) {
 	require.Equal(t, placement.RunDone, s.Run.State)
 }
 
+func TestAHomeWhoseLockIsNotToBeHadStallsNoneOfItsPage(t *testing.T) {
+	t.Parallel()
+	h, all := street(t, 4, "a")
+	// One worker has all homes of the shared database in its page, and would never give one up.
+	f := newFleet(t, h, with(t, "00004_note.sql", addNote, "00005_more.sql", "alter table orders add column more text;"), func(c *fleet.Config) {
+		c.Workers, c.Retry, c.Patience = 1, time.Hour, time.Hour
+	})
+	first, second := hold(t, h, all[0].Home), hold(t, h, all[3].Home)
+	var g errgroup.Group
+	g.Go(func() error {
+		s, err := f.Up(t.Context(), fleet.Options{})
+		if err == nil && s.Run.State != placement.RunDone {
+			t.Errorf("%+v", s.Failures)
+		}
+		return err
+	})
+	verified(t, f, 3)
+	first()
+	second()
+	require.NoError(t, g.Wait())
+	for _, p := range all {
+		require.Equal(t, []int64{1, 2, 3, 4, 5}, versions(t, h, p.Home))
+	}
+}
+
 func TestAHomeThatIsBeingMovedStaysAsItIs(t *testing.T) {
 	t.Parallel()
 	h, all := street(t, 1, "a")

@@ -25,8 +25,9 @@ type worker struct {
 	scope migrate.Scope
 	used  int // targets that conn has seen
 
-	turned  bool      // the last target made room for others
-	claimed time.Time // when it asked for what it holds
+	retry   time.Duration // how long the target at hand is tried again at once
+	turned  bool          // the last target made room for others
+	claimed time.Time     // when it asked for what it holds
 }
 
 func (w *worker) loop(ctx context.Context) error {
@@ -67,24 +68,39 @@ func (w *worker) loop(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// page migrates targets of one database, all of one scope, and records what has become of them.
+// glimpse is how long a target is tried again at once while others of its page have not been tried at all.
+const glimpse = 300 * time.Millisecond
+
+// page migrates targets of one database, all of one scope, and records what has become of them. One in whose way a lock or the like
+// stands is put behind the others.
 func (w *worker) page(ctx context.Context, targets []target) error {
 	const flush = 2 * time.Second
 	have, err := w.prepare(targets)
 	lost, recorded := false, time.Now()
 	results := make([]placement.TargetResult, 0, len(targets))
-	for _, t := range targets {
+	fresh := len(targets)
+	for i := 0; i < len(targets); i++ {
+		t := targets[i]
 		if ctx.Err() != nil || lost || !w.holds() {
 			results = append(results, placement.TargetResult{Target: t, State: placement.TargetPending}) // given back
 			continue
 		}
 		failed := err // to prepare: that holds for all
 		if failed == nil {
+			w.retry = w.cfg.Retry
+			if i < fresh-1 {
+				w.retry = min(glimpse, w.retry)
+			}
 			failed = w.migrate(ctx, have, t)
 			lost = migrate.Judge(failed) == migrate.Unreachable || w.conn.IsClosed()
+			if i < fresh-1 && migrate.Judge(failed) == migrate.Again && !lost {
+				targets = append(targets, t) // after those that nobody has tried yet
+				continue
+			}
 		}
 		results = append(results, w.result(t, failed))
-		if time.Since(recorded) > flush {
+		// Whoever waits for the others does not wait for those that were put behind them.
+		if time.Since(recorded) > flush || i == fresh-1 && len(targets) > fresh {
 			if err := w.record(results); err != nil {
 				return err
 			}
@@ -202,7 +218,7 @@ func (w *worker) apply(ctx context.Context, m migrate.Migration, t target) error
 // together do not come back together.
 func (w *worker) patiently(ctx context.Context, step func() error) error {
 	const first, most = 50 * time.Millisecond, time.Second
-	for deadline, wait := time.Now().Add(w.cfg.Retry), first; ; wait = min(2*wait, most) {
+	for deadline, wait := time.Now().Add(w.retry), first; ; wait = min(2*wait, most) {
 		if !w.holds() {
 			return errTurn
 		}
