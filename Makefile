@@ -83,6 +83,7 @@ bench: build postgres pgbouncer ## time the router against plain pgx on local se
 	LANDLORD_SCALE=full go test -timeout 60m -v -run 'ManyDedicated|MemoryIsBounded|FaultsUnderLoad' ./router
 	$(MAKE) bench-seal
 	$(MAKE) bench-migrate
+	$(MAKE) bench-move
 
 .PHONY: bench-seal
 bench-seal: postgres ## time every mode beside a hand-written filter and plain row-level security, per transaction and per statement
@@ -92,6 +93,10 @@ bench-seal: postgres ## time every mode beside a hand-written filter and plain r
 bench-migrate: postgres ## time fleet migrations beside goose and raw SQL on a local server, over a thousand schemas
 	LANDLORD_SCALE=full go test -timeout 60m -v -run 'ManySchemas|TwoRoundTrips|ClientsMemory' ./migrate/fleet
 	go test -run '^$$' -bench . ./migrate/fingerprint ./onboard
+
+.PHONY: bench-move
+bench-move: postgres ## time the online mover: copy beside psql, apply beside a subscription, cutovers, neighbours, verification
+	go test -timeout 60m -run '^$$' -bench 'Copy|Apply|Compare|Cutover|Neighbours' -benchtime 1x ./move/chunk ./move/follow ./move/verify ./move
 
 .PHONY: clean
 clean: ## remove what was built here

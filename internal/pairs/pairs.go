@@ -19,7 +19,9 @@ import (
 type Way struct {
 	Name    string // unique in a run
 	Against string // the way that this one's ratio is to; empty: none
-	Do      func(context.Context) error
+	// Before, if not nil, makes things ready for each Do. It is not timed.
+	Before func(context.Context) error
+	Do     func(context.Context) error
 }
 
 // Config of a run. The zero value is of use in tests only: it times a single round.
@@ -100,6 +102,11 @@ type run struct {
 func (r *run) round(ctx context.Context) error {
 	for _, i := range rand.Perm(len(r.ways)) {
 		for range r.block {
+			if before := r.ways[i].Before; before != nil {
+				if err := before(ctx); err != nil {
+					return fmt.Errorf("make ready to time %q: %w", r.ways[i].Name, err)
+				}
+			}
 			began := r.cfg.Now()
 			if err := r.ways[i].Do(ctx); err != nil {
 				return fmt.Errorf("time %q: %w", r.ways[i].Name, err)

@@ -111,6 +111,27 @@ func TestWarmUpIsNotCounted(t *testing.T) {
 	require.Equal(t, time.Millisecond, results[0].P99)
 }
 
+func TestWhatMakesReadyIsNotTimed(t *testing.T) {
+	t.Parallel()
+	var c clock
+	ready := 0
+	w := c.takes("a", "", func(n int) time.Duration {
+		require.Equal(t, n+1, ready, "each time")
+		return time.Millisecond
+	})
+	w.Before = func(context.Context) error {
+		ready++
+		c.now = c.now.Add(time.Hour)
+		return nil
+	}
+	results, err := pairs.Run(t.Context(), pairs.Config{Rounds: 10, Block: 2, Now: c.Now}, w)
+	require.NoError(t, err)
+	require.Equal(t, time.Millisecond, results[0].P99)
+	w.Before = func(context.Context) error { return errors.New("not ready") }
+	_, err = pairs.Run(t.Context(), pairs.Config{Now: c.Now}, w)
+	require.ErrorContains(t, err, "not ready")
+}
+
 func TestARunGoesOnForAsLongAsItIsTold(t *testing.T) {
 	t.Parallel()
 	var c clock

@@ -45,7 +45,21 @@ func Scratch() string {
 // It needs PostgreSQL's programs on this machine, whatever the other tests run on.
 func OwnServer(t testing.TB) *pglocal.Server {
 	t.Helper()
-	s, err := startLocal(t.Context())
+	return own(t, localConfig())
+}
+
+// DiskServer is what OwnServer is, but as in production: its files are on a disk, to which every commit is flushed. It is for
+// benchmarks.
+func DiskServer(t testing.TB) *pglocal.Server {
+	t.Helper()
+	cfg := localConfig()
+	cfg.Dir, cfg.NoSync = os.TempDir(), false
+	return own(t, cfg)
+}
+
+func own(t testing.TB, cfg pglocal.Config) *pglocal.Server {
+	t.Helper()
+	s, err := pglocal.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatalf("pgtest: this test needs a server of its own: %v", err)
 	}

@@ -21,7 +21,7 @@ type home struct {
 	dedicated bool
 }
 
-func newHome(t *testing.T, dedicated bool, sql string) home {
+func newHome(t testing.TB, dedicated bool, sql string) home {
 	t.Helper()
 	h := home{dsn: pgtest.NewDatabase(t), dedicated: dedicated}
 	var err error
@@ -34,20 +34,20 @@ func newHome(t *testing.T, dedicated bool, sql string) home {
 
 func (h home) connect(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, h.dsn) }
 
-func (h home) exec(t *testing.T, sql string) {
+func (h home) exec(t testing.TB, sql string) {
 	t.Helper()
 	_, err := h.PgConn().Exec(t.Context(), sql).ReadAll()
 	require.NoError(t, err)
 }
 
-func (h home) tables(t *testing.T) []table.Table {
+func (h home) tables(t testing.TB) []table.Table {
 	t.Helper()
 	tables, err := table.Inspect(t.Context(), h.Conn, table.Home{Schema: "public", Dedicated: h.dedicated})
 	require.NoError(t, err)
 	return tables
 }
 
-func (h home) snapshot(t *testing.T) *verify.Snapshot {
+func (h home) snapshot(t testing.TB) *verify.Snapshot {
 	t.Helper()
 	conn, err := h.connect(t.Context())
 	require.NoError(t, err)
@@ -58,7 +58,7 @@ func (h home) snapshot(t *testing.T) *verify.Snapshot {
 }
 
 // compare compares tenant 1 of source with target.
-func compare(t *testing.T, source, target home, opts verify.Options) verify.Report {
+func compare(t testing.TB, source, target home, opts verify.Options) verify.Report {
 	t.Helper()
 	a, b := source.tables(t), target.tables(t)
 	pairs, problems := table.Match(a, b, "1")
