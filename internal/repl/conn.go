@@ -58,13 +58,19 @@ type Conn struct {
 	// Patience is how long the server may be silent before the connection counts as lost, and the server's patience with
 	// us: the slot is free again at most that long after we have vanished. Set before Start; 0: 20 seconds.
 	Patience time.Duration
+	// Busy, if not nil, tells that what arrives now will not be looked at for a while. Then a moment passes before more is read: the
+	// server sends each message by itself, and to be woken for each costs both sides more than the message does. Set before Start.
+	Busy func() bool
 
 	commands *pgconn.PgConn // until Start
 	net      net.Conn
 	front    *pgproto3.Frontend
 	decoder  Decoder
 	ear      *ear
-	asked    time.Time // for a sign of life; Receive's own
+	asked    time.Time       // for a sign of life; Receive's own, as is what follows
+	waited   context.Context //nolint:containedctx // of the last Receive, whose end ends its reading
+	unwait   func() bool
+	limited  time.Time // when the time for reading was last set
 
 	mu      sync.Mutex // guards what is sent
 	flushed LSN        // acknowledged so far
@@ -80,7 +86,7 @@ func Connect(ctx context.Context, cfg *pgx.ConnConfig) (*Conn, error) {
 	maps.Copy(c.RuntimeParams, settings)
 	var hears *ear
 	c.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		hears = &ear{r: r}
+		hears = &ear{r: r, drained: true}
 		return pgproto3.NewFrontend(bufio.NewReaderSize(hears, 64<<10), w)
 	}
 	commands, err := pgconn.ConnectConfig(ctx, c)
@@ -92,12 +98,21 @@ func Connect(ctx context.Context, cfg *pgx.ConnConfig) (*Conn, error) {
 
 // ear remembers when the server was heard last: a large row is long on its way.
 type ear struct {
-	r     io.Reader
-	heard time.Time
+	r       io.Reader
+	heard   time.Time
+	drained bool // nothing was left to be read the last time
+	busy    func() bool
 }
 
+// moment is how long a busy reader lets messages gather.
+const moment = time.Millisecond
+
 func (e *ear) Read(p []byte) (int, error) {
+	if e.drained && e.busy != nil && e.busy() {
+		time.Sleep(moment)
+	}
 	n, err := e.r.Read(p)
+	e.drained = n < len(p)
 	if n > 0 {
 		e.heard = time.Now()
 	}
@@ -162,6 +177,7 @@ func (c *Conn) stream(from LSN) error {
 		return fmt.Errorf("begin to stream: %w", err)
 	}
 	c.net, c.front = hijacked.Conn, hijacked.Frontend
+	c.ear.busy = c.Busy
 	c.flushed = from
 	return nil
 }
@@ -170,8 +186,7 @@ func (c *Conn) stream(from LSN) error {
 // connection as it is, and the next call goes on. After any other error the connection is of no use: ErrSilent, ErrEnded,
 // what the network or the server said, or ErrMessage.
 func (c *Conn) Receive(ctx context.Context) (Message, error) {
-	stop := context.AfterFunc(ctx, func() { _ = c.net.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
+	c.wait(ctx)
 	for {
 		data, err := c.read(ctx)
 		if err != nil {
@@ -187,17 +202,34 @@ func (c *Conn) Receive(ctx context.Context) (Message, error) {
 	}
 }
 
+// wait has the end of ctx end the reading. Mostly it is the same as the last time.
+func (c *Conn) wait(ctx context.Context) {
+	if c.waited == ctx {
+		return
+	}
+	if c.unwait != nil {
+		c.unwait()
+	}
+	c.waited, c.limited = ctx, time.Time{}
+	c.unwait = context.AfterFunc(ctx, func() { _ = c.net.SetReadDeadline(time.Unix(1, 0)) })
+}
+
 // read returns the next piece of the stream, or nil if there was none for a while.
 func (c *Conn) read(ctx context.Context) ([]byte, error) {
-	if err := c.net.SetReadDeadline(time.Now().Add(c.Patience / 4)); err != nil {
-		return nil, fmt.Errorf("read the stream: %w", err)
+	// Many messages come in a moment: the time of one is good enough for the next ones.
+	if now := time.Now(); now.Sub(c.limited) > c.Patience/50 {
+		if err := c.net.SetReadDeadline(now.Add(c.Patience / 4)); err != nil {
+			return nil, fmt.Errorf("read the stream: %w", err)
+		}
+		c.limited = now
 	}
-	if err := context.Cause(ctx); err != nil { // it may have ended before the deadline was set
-		return nil, err
+	if ctx.Err() != nil { // it may have ended before the deadline was set
+		return nil, context.Cause(ctx)
 	}
 	msg, err := c.front.Receive()
 	if err != nil {
 		if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+			c.limited = time.Time{}
 			return nil, c.silence()
 		}
 		return nil, fmt.Errorf("read the stream: %w", err)
@@ -295,6 +327,9 @@ func frame(b []byte) []byte {
 
 // Close ends the connection. The server lets the slot go when it notices, which may take a moment.
 func (c *Conn) Close(ctx context.Context) error {
+	if c.unwait != nil {
+		c.unwait()
+	}
 	if c.net == nil {
 		return c.commands.Close(ctx)
 	}

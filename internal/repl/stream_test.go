@@ -170,7 +170,28 @@ func TestStreamGoesOnAfterWhatWasAcknowledged(t *testing.T) {
 func TestCancelledReceiveLosesNothing(t *testing.T) {
 	t.Parallel()
 	s := newSource(t, `create table a (id int primary key); create publication pub for table a`)
-	c := s.start(t)
+	cancelled(t, s, s.start(t))
+}
+
+func TestABusyReaderLosesNothing(t *testing.T) {
+	t.Parallel()
+	s := newSource(t, `create table a (id int primary key); create publication pub for table a`)
+	c := connect(t, s.dsn)
+	asked := 0
+	c.Busy = func() bool { asked++; return true }
+	require.NoError(t, c.Start(t.Context(), s.slot, s.from, "pub"))
+	cancelled(t, s, c)
+	require.Positive(t, asked)
+
+	s.exec(t, `do $$ begin for i in 2 .. 3000 loop insert into a values (i); commit; end loop; end $$`)
+	lines := slices.DeleteFunc(readTo(t, c, s.mark(t)), func(line string) bool { return !strings.HasPrefix(line, "insert ") })
+	require.Len(t, lines, 2999)
+	require.Equal(t, "insert public.a (3000)", lines[2998])
+}
+
+// cancelled reads, and is told to stop, again and again, before there is something to be read.
+func cancelled(t *testing.T, s *source, c *repl.Conn) {
+	t.Helper()
 	for i := range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i%3)*time.Millisecond)
 		for {
@@ -223,9 +244,9 @@ func TestIdleConnectionIsKept(t *testing.T) {
 	t.Parallel()
 	s := newSource(t, publication)
 	c := connect(t, s.dsn)
-	c.Patience = 200 * time.Millisecond
+	c.Patience = time.Second
 	require.NoError(t, c.Start(t.Context(), s.slot, s.from, "pub"))
-	ctx, cancel := context.WithTimeout(t.Context(), 5*c.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*c.Patience)
 	defer cancel()
 	var err error
 	for err == nil {

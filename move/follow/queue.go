@@ -82,6 +82,9 @@ func (q *queue) reserve(bytes int) bool {
 	return true
 }
 
+// busy tells whether something waits to be applied.
+func (q *queue) busy() bool { return len(q.pieces) > 0 }
+
 // wait takes the next piece.
 func (q *queue) wait(ctx context.Context) (piece, error) {
 	if q.held != nil {

@@ -34,6 +34,7 @@ func (r *reader) open(ctx context.Context) (err error) {
 	if r.stream, err = r.f.cfg.Stream(ctx); err != nil {
 		return err
 	}
+	r.stream.Busy = r.queue.busy
 	if r.newest, err = r.stream.NextXID(ctx); err != nil {
 		return err
 	}
