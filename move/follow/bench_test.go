@@ -110,7 +110,7 @@ func (r *rivals) ready(b *testing.B, rival int) func(context.Context) error {
 
 // apply has landlord apply a backlog.
 func (r *rivals) apply(b *testing.B) error {
-	f := r.world.follow(b)
+	f := r.follow(b)
 	r.sync(b, f)
 	r.rest = func() error {
 		f.end(b)
