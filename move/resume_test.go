@@ -112,6 +112,56 @@ func TestAbortLeavesNothingInAnyPhase(t *testing.T) {
 	}
 }
 
+// leaving takes homes away, and then has its driver stop before it can tell anybody.
+type leaving struct {
+	move.Homes
+	stop context.CancelFunc
+}
+
+func (l leaving) Unmake(ctx context.Context, p placement.Placement) error {
+	err := l.Homes.Unmake(ctx, p)
+	l.stop()
+	return err
+}
+
+func TestMoveGoesOnWhereItsDriverStoppedBehindTheTakingAwayOfAHome(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		goal     move.Goal
+		from, to place
+	}{
+		{move.ToReverted, place{shared, "a"}, place{database, "b"}},
+		{move.ToReverted, place{schema, "a"}, place{shared, "a"}},
+		{move.ToDone, place{database, "a"}, place{shared, "b"}},
+	} {
+		t.Run(string(c.goal)+" from "+c.from.String()+" to "+c.to.String(), func(t *testing.T) {
+			t.Parallel()
+			r := newRemoval(t, testhouse.Options{}, c.from, c.to)
+			w := r.write(t, 1)
+			m := r.begin(t, c.to)
+			if c.goal == move.ToReverted {
+				m = r.drive(t, m, move.ToReversing)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			mover, err := move.New(move.Config{Catalog: r.Catalog, Homes: leaving{r.Service, stop}})
+			require.NoError(t, err)
+			_, err = mover.Drive(ctx, m.ID, c.goal)
+			require.ErrorIs(t, err, context.Canceled)
+
+			m = r.drive(t, m, c.goal)
+			w.more(t, 3)
+			w.done(t)
+			home, epoch := m.Source.Home, m.Epoch+2
+			if c.goal == move.ToDone {
+				home, epoch = m.Target.Home, m.Epoch+1
+			}
+			r.livesAt(t, home, epoch)
+			r.nothingLeft(t, m)
+		})
+	}
+}
+
 // stay drives a move in the background for as long as the test lasts, and returns what it ends with.
 func (r *removal) stay(t *testing.T, m placement.Move) <-chan error {
 	t.Helper()

@@ -283,24 +283,22 @@ func (d *drive) arrive(ctx context.Context, l leg, epoch int64) error {
 		now, err := d.cfg.Catalog.Tenant(ctx, d.mv.Tenant)
 		return err == nil && now.Epoch == epoch && now.Home == to.Home
 	}
-	err := d.retrying(ctx, func(ctx context.Context) error {
-		c, err := d.cutover(ctx, l, epoch, nil)
+	if !routed(ctx) { // else it was opened before, and the old home may be half gone
+		err := d.retrying(ctx, func(ctx context.Context) error {
+			c, err := d.cutover(ctx, l, epoch, nil)
+			if err != nil {
+				return err
+			}
+			return c.Finish(ctx)
+		})
 		if err != nil {
 			return err
 		}
-		return c.Finish(ctx)
-	})
-	var lost *isolation.FenceError
-	if errors.As(err, &lost) && lost.Stands == nil && routed(ctx) { // and the old home is taken away already
-		err = nil
-	}
-	if err != nil {
-		return err
 	}
 	if err := fault(ctx, l.direction+"-opened"); err != nil {
 		return err
 	}
-	err = d.reaching(ctx, func() error {
+	err := d.reaching(ctx, func() error {
 		err := d.cfg.Catalog.SetPlacement(ctx, was, to)
 		if errors.Is(err, placement.ErrStale) && routed(ctx) {
 			return nil

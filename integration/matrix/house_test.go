@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/landlord-go/landlord/internal/load"
@@ -158,6 +160,8 @@ func (r *removal) start(goal move.Goal, fault string) *mover {
 	})
 	require.NoError(r.t, err)
 	m := &mover{r: r, cmd: exec.Command(os.Args[0], "-test.run=^$"), at: make(chan struct{}), exited: make(chan error, 1)}
+	_, err = m.cmd.StdinPipe() // it ends with this process, however that ends
+	require.NoError(r.t, err)
 	m.cmd.Env = append(append(os.Environ(), moverVariable+"="+string(cfg), "LANDLORD_FAULT="+fault), r.env...)
 	pipe, err := m.cmd.StderrPipe()
 	require.NoError(r.t, err)
@@ -191,13 +195,16 @@ const patience = 3 * time.Minute
 // wait waits until the process has ended, and returns how.
 func (m *mover) wait() error {
 	m.r.t.Helper()
+	began := time.Now()
 	select {
 	case err := <-m.exited:
 		m.exited <- err
+		if took := time.Since(began); took > patience/3 {
+			m.r.t.Logf("a mover took %v:\n%s", took, m.said())
+		}
 		return err
 	case <-time.After(patience):
-		now, _ := m.r.Catalog.Move(m.r.t.Context(), m.r.move.ID)
-		require.Fail(m.r.t, "a mover does not come to its end", "it is %s: %s\n%s", now.Phase, now.Error, m.said())
+		require.Fail(m.r.t, "a mover does not come to its end", m.stuck())
 		return nil
 	}
 }
@@ -218,9 +225,45 @@ func (m *mover) reached() bool {
 			return false
 		}
 	case <-time.After(patience):
-		require.Fail(m.r.t, "a mover comes neither to its fault point nor to its end", m.said())
+		require.Fail(m.r.t, "a mover comes neither to its fault point nor to its end", m.stuck())
 		return false
 	}
+}
+
+// stuck ends a mover that stands still, and says where it does: the move, what the servers' sessions do and wait for, and the process.
+func (m *mover) stuck() string {
+	var said strings.Builder
+	now, err := m.r.Catalog.Move(m.r.t.Context(), m.r.move.ID)
+	fmt.Fprintf(&said, "the move: %+v (%v)\nsessions:\n%s", now, err, m.r.sessions())
+	_ = m.cmd.Process.Signal(syscall.SIGQUIT) // it writes down what its goroutines do
+	select {
+	case <-m.exited:
+	case <-time.After(10 * time.Second):
+	}
+	fmt.Fprintf(&said, "the mover:\n%s", m.said())
+	return said.String()
+}
+
+// sessions lists what the sessions of the server do that are a mover's, or in the way of one.
+func (r *removal) sessions() string {
+	r.t.Helper()
+	const q = `
+with s as (select a.*, pg_blocking_pids(a.pid) as blockers from pg_stat_activity a)
+select format('%s %s of %s in %s, %s for %s, transaction of %s, waits for %s %s, blocked by %s: %s; locks: %s', s.backend_type, s.pid,
+              s.application_name, s.datname, s.state, clock_timestamp() - s.state_change, clock_timestamp() - s.xact_start, s.wait_event_type,
+              s.wait_event, s.blockers, left(regexp_replace(s.query, '\s+', ' ', 'g'), 200),
+              (select string_agg(concat_ws(' ', l.mode, l.locktype, l.relation::text, l.classid::text, l.objid::text, l.transactionid::text,
+                                           case when not l.granted then '(waits)' end), ', ') from pg_locks l where l.pid = s.pid))
+  from s
+ where s.pid <> pg_backend_pid() and (s.application_name = 'landlord move' or cardinality(s.blockers) > 0
+       or exists (select from s as waiting where s.pid = any(waiting.blockers)))
+ order by s.pid`
+	conn := r.Super(r.t, "postgres")
+	rows, err := conn.Query(r.t.Context(), q)
+	require.NoError(r.t, err)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(r.t, err)
+	return strings.Join(lines, "\n") + "\n"
 }
 
 func (m *mover) signal(s syscall.Signal) {

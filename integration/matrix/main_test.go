@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -33,6 +35,10 @@ type moverConfig struct {
 
 func TestMain(m *testing.M) {
 	if os.Getenv(moverVariable) != "" {
+		go func() { // the tests have ended, perhaps without a word
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(2)
+		}()
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		err := runMover(ctx)
 		stop()
@@ -68,7 +74,7 @@ func runMover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mover, err := move.New(move.Config{Catalog: catalog, Homes: service})
+	mover, err := move.New(move.Config{Catalog: catalog, Homes: service, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		return err
 	}
