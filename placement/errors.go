@@ -99,7 +99,8 @@ func judge(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled): // the caller left: nothing is known about the catalog
 		return err
-	case connecting, pgerr.Is(err, "08", "53", "57") && !pgerr.Is(err, pgerr.QueryCanceled), pgerr.Code(err) == "" && isNetwork(err):
+	case connecting, pgerr.Is(err, "08", "53", "57", pgerr.IdleInTransactionTimeout) && !pgerr.Is(err, pgerr.QueryCanceled),
+		pgerr.Code(err) == "" && isNetwork(err):
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case pgerr.Is(err, pgerr.LockNotAvailable):
 		return fmt.Errorf("%w: %w", ErrBusy, err)

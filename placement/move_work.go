@@ -143,9 +143,13 @@ func (c *Catalog) SetMaxPause(ctx context.Context, id string, longest time.Durat
 	return m, err
 }
 
+// moveIdle is how long a driver that stands still in the middle of a change here is in its successor's way: shorter than a lease,
+// and than anybody waits for a lock.
+const moveIdle = 5 * time.Second
+
 // moving is like ledger, and loads the settings, without which ids cannot be read.
 func (c *Catalog) moving(ctx context.Context, act string, fn func(ctx context.Context, tx pgx.Tx) error) error {
-	return c.ledger(ctx, act, func(ctx context.Context, tx pgx.Tx) error {
+	return c.ledgerWithin(ctx, act, moveIdle, func(ctx context.Context, tx pgx.Tx) error {
 		if err := c.loadSettings(ctx, tx); err != nil {
 			return err
 		}
@@ -188,7 +192,7 @@ select $1, cluster, database, kind, name from unnest($2::text[], $3::text[], $4:
 	for i, x := range all {
 		clusters[i], databases[i], kinds[i], names[i] = x.Cluster, x.Database, string(x.Kind), x.Name
 	}
-	return c.ledger(ctx, "record what the move is about to make", func(ctx context.Context, tx pgx.Tx) error {
+	return c.ledgerWithin(ctx, "record what the move is about to make", moveIdle, func(ctx context.Context, tx pgx.Tx) error {
 		var ok bool
 		if err := tx.QueryRow(ctx, mine, move, owner).Scan(&ok); errors.Is(err, pgx.ErrNoRows) {
 			return ErrMoveLost
@@ -218,7 +222,7 @@ func (c *Catalog) Cleanups(ctx context.Context, move string) (all []Cleanup, err
 func (c *Catalog) Cleaned(ctx context.Context, move string, x Cleanup) error {
 	const remove = `
 delete from landlord.move_cleanups where move = $1 and cluster = $2 and database = $3 and kind = $4 and name = $5`
-	return c.ledger(ctx, "record what is taken away", func(ctx context.Context, tx pgx.Tx) error {
+	return c.ledgerWithin(ctx, "record what is taken away", moveIdle, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, remove, move, x.Cluster, x.Database, string(x.Kind), x.Name)
 		return err
 	})

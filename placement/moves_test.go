@@ -182,3 +182,50 @@ func TestMoveKeepsAnIntentUntilItIsCleaned(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []placement.Cleanup{slot}, all)
 }
+
+func TestDriverThatStandsStillInTheCatalogIsNotInItsSuccessorsWay(t *testing.T) {
+	t.Parallel()
+	dsn := catalogDSN(t)
+	c := open(t, placement.Config{DSN: dsn, Actor: "tester"})
+	addClusters(t, c, aCluster("a"))
+	p := place(t, c, placement.Request{Slug: "acme", Cluster: "a"})
+	require.NoError(t, c.SetState(t.Context(), p.Tenant, placement.StateActive))
+	m := begin(t, c, placement.MoveRequest{Tenant: p.Tenant, Model: placement.ModelSchema})
+	one, two := uuid.NewString(), uuid.NewString()
+	_, err := c.ClaimMove(t.Context(), m.ID, one, time.Millisecond)
+	require.NoError(t, err)
+
+	// The first driver renews its claim, and is stopped before it commits that.
+	proxy, through := proxied(t, dsn)
+	slow := open(t, placement.Config{DSN: through, Actor: "slow"})
+	watch := connect(t, dsn)
+	locked := func() (n int) {
+		const q = `select count(*) from pg_stat_activity
+ where datname = current_database() and state = 'idle in transaction' and backend_xid is not null and query like '%update landlord.moves%'`
+		require.NoError(t, watch.QueryRow(t.Context(), q).Scan(&n))
+		return n
+	}
+	require.Eventually(t, func() bool {
+		proxy.Restore()
+		proxy.Delay(200 * time.Millisecond)
+		renewed := make(chan error, 1)
+		go func() {
+			_, err := slow.RenewMove(t.Context(), m.ID, one, time.Millisecond)
+			renewed <- err
+		}()
+		for locked() == 0 {
+			select {
+			case <-renewed:
+				return false
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+		proxy.Blackhole()
+		time.Sleep(500 * time.Millisecond) // what was on its way has arrived
+		return locked() == 1
+	}, time.Minute, time.Millisecond)
+	t.Cleanup(proxy.Cut)
+
+	_, err = c.ClaimMove(t.Context(), m.ID, two, time.Minute)
+	require.NoError(t, err)
+}

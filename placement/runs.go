@@ -385,10 +385,15 @@ where id = $1 and state = 'failed' and not exists (select from landlord.run_targ
 // ledger runs fn in a transaction that holds no lock but those of its rows: workers of one run do not wait for whoever
 // places tenants.
 func (c *Catalog) ledger(ctx context.Context, act string, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	return c.ledgerWithin(ctx, act, time.Minute, fn)
+}
+
+// ledgerWithin is ledger. A process that stops in the middle loses its session, and the locks, after idle.
+func (c *Catalog) ledgerWithin(ctx context.Context, act string, idle time.Duration, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	begin := fmt.Sprintf(`
 begin isolation level read committed;
-set local idle_in_transaction_session_timeout = '1min';
-set local lock_timeout = %d`, max(c.cfg.Retry, c.cfg.Timeout).Milliseconds())
+set local idle_in_transaction_session_timeout = %d;
+set local lock_timeout = %d`, idle.Milliseconds(), max(c.cfg.Retry, c.cfg.Timeout).Milliseconds())
 	return c.try(ctx, act, func(ctx context.Context) error {
 		return pgx.BeginTxFunc(ctx, c.pool, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error { return fn(ctx, tx) })
 	})
