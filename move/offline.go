@@ -30,7 +30,7 @@ func (d *drive) cutOverOffline(ctx context.Context) (Phase, error) {
 	d.mv.NoRollback = noWayBack
 	run, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	work := offlineCopy{d: d, fail: cancel, ctx: run, done: make(chan struct{})}
+	work := offlineCopy{d: d, fail: cancel, ctx: run}
 	defer work.wait()
 	defer cancel(nil)
 	c, err := d.cutover(ctx, l, d.mv.Epoch+1, &work)
@@ -53,46 +53,54 @@ func (d *drive) cutOverOffline(ctx context.Context) (Phase, error) {
 
 // offlineCopy stands where a cutover expects a follower: when the fence is up, it copies.
 type offlineCopy struct {
-	d       *drive
-	ctx     context.Context //nolint:containedctx // of the one attempt
-	fail    context.CancelCauseFunc
-	started bool
-	done    chan struct{}
+	d    *drive
+	ctx  context.Context //nolint:containedctx // of all attempts
+	fail context.CancelCauseFunc
+	last chan struct{} // closed when the copy of the last attempt has ended; nil: there was none
 }
 
-// At copies everything before it calls fn, where the message is that of the fence. Others only ask whether somebody listens.
+// At copies everything before it calls fn, where the message is that of the fence. Others only ask whether somebody listens. Taken
+// back, the copy ends; that of another attempt begins behind it.
 func (o *offlineCopy) At(token string, fn func(ctx context.Context, at repl.LSN) error) func() bool {
 	if !strings.HasPrefix(token, "fence ") {
 		go func() { _ = fn(o.ctx, 0) }()
 		return func() bool { return false }
 	}
-	o.started = true
+	ctx, stop := context.WithCancel(o.ctx)
+	before, ended := o.last, make(chan struct{})
+	o.last = ended
 	go func() {
-		defer close(o.done)
-		err := o.copy()
-		if err == nil {
-			err = fn(o.ctx, 0)
+		defer close(ended)
+		if before != nil {
+			<-before
 		}
-		if err != nil {
+		err := o.copy(ctx)
+		if err == nil {
+			err = fn(ctx, 0)
+		}
+		if err != nil && ctx.Err() == nil {
 			o.fail(err)
 		}
 	}()
-	return func() bool { return false }
+	return func() bool {
+		stop()
+		return false
+	}
 }
 
 func (o *offlineCopy) wait() {
-	if o.started {
-		<-o.done
+	if o.last != nil {
+		<-o.last
 	}
 }
 
 // copy begins anew: since an earlier attempt the tenant may have been open.
-func (o *offlineCopy) copy() error {
-	if err := o.d.forgetCopy(o.ctx); err != nil {
+func (o *offlineCopy) copy(ctx context.Context) error {
+	if err := o.d.forgetCopy(ctx); err != nil {
 		return err
 	}
-	if err := o.d.copyRows(o.ctx); err != nil {
+	if err := o.d.copyRows(ctx); err != nil {
 		return err
 	}
-	return o.d.compareNow(o.ctx)
+	return o.d.compareNow(ctx)
 }

@@ -46,11 +46,15 @@ func (d *drive) prepare(ctx context.Context) (Phase, error) {
 	return Copying, nil
 }
 
-// forgetCopy empties the ledger of what was copied by the help of an earlier slot.
+// forgetCopy empties the ledger of what was copied by the help of an earlier slot, or in an earlier attempt. What is still being
+// committed of that, on connections that are given up, is waited for: it would come back behind what is copied now.
 func (d *drive) forgetCopy(ctx context.Context) error {
 	return d.target.with(ctx, func(conn *pgx.Conn) error {
 		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 			if err := isolation.HoldFence(ctx, tx, d.target.key(), isolation.Importing, d.owner); err != nil {
+				return err
+			}
+			if err := isolation.TakeOver(ctx, tx, d.target.key(), isolation.Importing, d.target.Epoch, d.owner); err != nil {
 				return err
 			}
 			return forgetProgress(ctx, tx, d.mv.ID)

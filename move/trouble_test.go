@@ -191,6 +191,35 @@ func TestOfflineMoveTurnsWritersAwayAndThenGoesOn(t *testing.T) {
 	}
 }
 
+func TestOfflineMoveTriesAgainWhenItsTimeWasUp(t *testing.T) {
+	t.Parallel()
+	r := newRemoval(t, testhouse.Options{}, place{shared, "a"}, place{schema, "b"})
+	w := r.write(t, 1)
+	m := r.begin(t, place{schema, "b"}, func(req *placement.MoveRequest) { req.Offline, req.MaxPause = true, 3*time.Second })
+	m, err := r.driveUntil(t, m, move.ToReversing, move.Copying)
+	require.ErrorIs(t, err, context.Canceled)
+	slow, err := r.Super(t, m.Target.Home.Database).Begin(t.Context())
+	require.NoError(t, err)
+	_, err = slow.Exec(t.Context(), "lock table "+pgx.Identifier{m.Target.Home.Schema, "customers"}.Sanitize()+" in share mode")
+	require.NoError(t, err)
+
+	ended := make(chan error, 1)
+	go func() {
+		_, err := r.mover.Drive(t.Context(), m.ID, move.ToReversing)
+		ended <- err
+	}()
+	for _, state := range []isolation.FenceState{isolation.Fenced, isolation.Open} {
+		require.Eventually(t, func() bool { return r.fence(t, m.At(false)).State == state }, waitFor, tick, "the source is not %s", state)
+	}
+	require.NoError(t, slow.Rollback(t.Context()))
+	require.NoError(t, <-ended)
+	m = r.drive(t, m, move.ToDone)
+	w.more(t, 3)
+	w.done(t)
+	r.livesAt(t, m.Target.Home, m.Epoch+1)
+	r.nothingLeft(t, m)
+}
+
 func TestOfflineMoveIsAbortedInTheMiddleOfItsCutover(t *testing.T) {
 	t.Parallel()
 	r := newRemoval(t, testhouse.Options{}, place{shared, "a"}, place{schema, "b"})
