@@ -55,7 +55,7 @@ type Config struct {
 	Back bool
 
 	MaxPause    time.Duration // how long the tenant's writers may wait before the commit point; 0: 500 ms
-	MaxLag      time.Duration // between a message and its arrival, before an attempt is made; 0: 50 ms
+	MaxLag      time.Duration // between a message and its arrival, before an attempt is made; 0: a tenth of MaxPause, and 50 ms at least
 	LockTimeout time.Duration // how long to wait for the tenant's open transactions, with its writers behind; 0: 250 ms
 	MaxStalls   int           // how many attempts a minute may make the tenant's writers wait and fail; 0: 6
 	Patience    time.Duration // how long to go on trying; 0: a minute
@@ -142,7 +142,7 @@ func New(cfg Config) (*Cutover, error) {
 		return nil, fmt.Errorf("configure the cutover: %w", err)
 	}
 	cfg.MaxPause = cmp.Or(cfg.MaxPause, 500*time.Millisecond)
-	cfg.MaxLag = cmp.Or(cfg.MaxLag, 50*time.Millisecond)
+	cfg.MaxLag = cmp.Or(cfg.MaxLag, max(50*time.Millisecond, cfg.MaxPause/10))
 	cfg.LockTimeout = min(cmp.Or(cfg.LockTimeout, 250*time.Millisecond), cfg.MaxPause)
 	cfg.MaxStalls = cmp.Or(cfg.MaxStalls, 6)
 	cfg.Patience = cmp.Or(cfg.Patience, time.Minute)
