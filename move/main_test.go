@@ -15,6 +15,7 @@ import (
 	"github.com/landlord-go/landlord/internal/pgtest"
 	"github.com/landlord-go/landlord/internal/testhouse"
 	"github.com/landlord-go/landlord/move"
+	"github.com/landlord-go/landlord/move/cutover"
 	"github.com/landlord-go/landlord/placement"
 	"github.com/landlord-go/landlord/router"
 )
@@ -49,11 +50,12 @@ func newRemoval(t *testing.T, opts testhouse.Options, from place, to place) *rem
 	r := &removal{House: testhouse.New(t, opts)}
 	r.tenant = r.Add(t, "acme", from.model, from.cluster)
 	r.neighbour = r.Add(t, "neighbour", placement.ModelShared, from.cluster)
+	residents := []placement.Placement{r.tenant, r.neighbour}
 	if from.cluster != to.cluster {
-		r.Add(t, "stranger", placement.ModelShared, to.cluster)
+		residents = append(residents, r.Add(t, "stranger", placement.ModelShared, to.cluster))
 	}
 	r.router = r.Router(t)
-	for _, p := range []placement.Placement{r.tenant, r.neighbour} {
+	for _, p := range residents {
 		_, err := r.router.Tenant(p.Tenant).Exec(t.Context(), `
 with c as (insert into customers (email, name) select 'seed' || n || '@example.com', repeat('x', n % 50) from generate_series(1, 500) n returning id),
      o as (insert into orders (customer_id, currency) select id, 'EUR' from c returning id)
@@ -97,12 +99,19 @@ end $$`, name))
 
 func compact(id string) string { return id[:8] + id[9:13] + id[14:18] + id[19:23] + id[24:] }
 
-// drive drives a move to a goal.
+// drive drives a move to a goal. On a machine with much else to do a cutover may be given up, as it would be at a busy tenant.
 func (r *removal) drive(t *testing.T, m placement.Move, goal move.Goal) placement.Move {
 	t.Helper()
-	m, err := r.mover.Drive(t.Context(), m.ID, goal)
-	require.NoError(t, err)
-	return m
+	for began := time.Now(); ; {
+		now, err := r.mover.Drive(t.Context(), m.ID, goal)
+		var busy *cutover.BusyError
+		if errors.As(err, &busy) && time.Since(began) < waitFor {
+			t.Logf("again: %v", err)
+			continue
+		}
+		require.NoError(t, err)
+		return now
+	}
 }
 
 // livesAt asserts where the tenant is, and that it can work there.
@@ -154,6 +163,29 @@ func (r *removal) noHome(t *testing.T, p placement.Placement) {
 		require.NoError(t, conn.QueryRow(t.Context(), q, p.Tenant.String()).Scan(&exists))
 	}
 	require.False(t, exists, "something is left at %s", p.Home)
+}
+
+// others is all that the shared homes have of other tenants: how many rows, and a hash over the rows and their versions, which
+// also tells rows that were locked, or written again as they were.
+func (r *removal) others(t *testing.T) map[string]string {
+	t.Helper()
+	hashes := map[string]string{}
+	for _, cluster := range r.Clusters {
+		c, err := r.Catalog.Cluster(t.Context(), cluster)
+		require.NoError(t, err)
+		conn := r.Super(t, c.SharedDatabase)
+		for name, whose := range map[string]string{
+			"public.customers": "tenant_id", "public.orders": "tenant_id", "public.order_lines": "tenant_id", "landlord.fence": "tenant",
+		} {
+			q := fmt.Sprintf(`
+select count(*) || ' rows ' || coalesce(sum(hashtextextended((t.ctid, t.xmin, t.xmax, t)::text, 0)::numeric), 0) from %s t where %s::text <> $1`, name, whose)
+			var hash string
+			require.NoError(t, conn.QueryRow(t.Context(), q, r.tenant.Tenant.String()).Scan(&hash))
+			hashes[cluster+" "+name] = hash
+		}
+		require.NoError(t, conn.Close(t.Context()))
+	}
+	return hashes
 }
 
 // writers are application code at work through a router, and what they were told.
