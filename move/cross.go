@@ -59,6 +59,7 @@ func (d *drive) cross(ctx context.Context, l leg, epoch int64, committed, undone
 		if err := d.advance(ctx, undone); err != nil {
 			return "", err
 		}
+		return "", &enoughError{err}
 	}
 	return "", err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 
 	"github.com/landlord-go/landlord/internal/repl"
 	"github.com/landlord-go/landlord/move/cutover"
@@ -31,7 +32,7 @@ func (d *drive) cutOverOffline(ctx context.Context) (Phase, error) {
 	run, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	work := offlineCopy{d: d, fail: cancel, ctx: run}
-	defer work.wait()
+	defer work.running.Wait()
 	defer cancel(nil)
 	c, err := d.cutover(ctx, l, d.mv.Epoch+1, &work)
 	if err != nil {
@@ -48,32 +49,31 @@ func (d *drive) cutOverOffline(ctx context.Context) (Phase, error) {
 	if _, unsettled := errors.AsType[*cutover.UnsettledError](err); unsettled {
 		return d.resolve(ctx, l, d.mv.Epoch+1, Committed, Verified)
 	}
+	if _, busy := errors.AsType[*cutover.BusyError](err); busy {
+		return "", &enoughError{err} // the writers have waited often enough
+	}
 	return "", err
 }
 
-// offlineCopy stands where a cutover expects a follower: when the fence is up, it copies.
+// offlineCopy stands where a cutover expects a follower: when the fence is up, it copies. What an attempt has begun that was undone
+// ends before the next one.
 type offlineCopy struct {
-	d    *drive
-	ctx  context.Context //nolint:containedctx // of all attempts
-	fail context.CancelCauseFunc
-	last chan struct{} // closed when the copy of the last attempt has ended; nil: there was none
+	d       *drive
+	ctx     context.Context //nolint:containedctx // of all attempts
+	fail    context.CancelCauseFunc
+	running sync.WaitGroup // of one copy at most
 }
 
-// At copies everything before it calls fn, where the message is that of the fence. Others only ask whether somebody listens. Taken
-// back, the copy ends; that of another attempt begins behind it.
+// At copies everything before it calls fn, where the message is that of the fence, and stops copying when it is taken back. Others
+// only ask whether somebody listens.
 func (o *offlineCopy) At(token string, fn func(ctx context.Context, at repl.LSN) error) func() bool {
 	if !strings.HasPrefix(token, "fence ") {
+		o.running.Wait() // nobody waits for us yet
 		go func() { _ = fn(o.ctx, 0) }()
 		return func() bool { return false }
 	}
 	ctx, stop := context.WithCancel(o.ctx)
-	before, ended := o.last, make(chan struct{})
-	o.last = ended
-	go func() {
-		defer close(ended)
-		if before != nil {
-			<-before
-		}
+	o.running.Go(func() {
 		err := o.copy(ctx)
 		if err == nil {
 			err = fn(ctx, 0)
@@ -81,16 +81,10 @@ func (o *offlineCopy) At(token string, fn func(ctx context.Context, at repl.LSN)
 		if err != nil && ctx.Err() == nil {
 			o.fail(err)
 		}
-	}()
+	})
 	return func() bool {
 		stop()
 		return false
-	}
-}
-
-func (o *offlineCopy) wait() {
-	if o.last != nil {
-		<-o.last
 	}
 }
 

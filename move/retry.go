@@ -38,8 +38,17 @@ func (d *drive) retrying(ctx context.Context, fn func(context.Context) error) er
 	}
 }
 
+// enoughError reports what was tried for as long as it may be, which a person decides to try again.
+type enoughError struct{ err error }
+
+func (e *enoughError) Error() string { return e.err.Error() }
+func (e *enoughError) Unwrap() error { return e.err }
+
 // passes tells whether what has failed may succeed later without anybody's doing.
 func passes(err error) bool {
+	if _, enough := errors.AsType[*enoughError](err); enough {
+		return false
+	}
 	if code := pgerr.Code(err); code != "" {
 		switch code[:2] {
 		case "08", "53", "57":

@@ -54,7 +54,9 @@ func (d *drive) forgetCopy(ctx context.Context) error {
 			if err := isolation.HoldFence(ctx, tx, d.target.key(), isolation.Importing, d.owner); err != nil {
 				return err
 			}
-			if err := isolation.TakeOver(ctx, tx, d.target.key(), isolation.Importing, d.target.Epoch, d.owner); err != nil {
+			// What an attempt that was undone was just committing is waited for, and forgotten with the rest.
+			const alone = `select from landlord.fence where tenant = $1 and home = $2 for update`
+			if _, err := tx.Exec(ctx, alone, d.mv.Tenant.String(), d.target.Home.String()); err != nil {
 				return err
 			}
 			return forgetProgress(ctx, tx, d.mv.ID)
@@ -287,22 +289,20 @@ func (d *drive) arrive(ctx context.Context, l leg, epoch int64) error {
 		now, err := d.cfg.Catalog.Tenant(ctx, d.mv.Tenant)
 		return err == nil && now.Epoch == epoch && now.Home == to.Home
 	}
-	if !routed(ctx) { // else it was opened before, and the old home may be half gone
-		err := d.retrying(ctx, func(ctx context.Context) error {
-			c, err := d.cutover(ctx, l, epoch, nil)
-			if err != nil {
-				return err
-			}
-			return c.Finish(ctx)
-		})
+	err := d.retrying(ctx, func(ctx context.Context) error {
+		c, err := d.cutover(ctx, l, epoch, nil)
 		if err != nil {
 			return err
 		}
+		return c.Finish(ctx)
+	})
+	if err != nil && !routed(ctx) { // else it was opened before, and the old home is taken away, or half of it
+		return err
 	}
 	if err := fault(ctx, l.direction+"-opened"); err != nil {
 		return err
 	}
-	err := d.reaching(ctx, func() error {
+	err = d.reaching(ctx, func() error {
 		err := d.cfg.Catalog.SetPlacement(ctx, was, to)
 		if errors.Is(err, placement.ErrStale) && routed(ctx) {
 			return nil

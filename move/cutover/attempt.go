@@ -48,6 +48,9 @@ func (c *Cutover) attempt(ctx context.Context, r *Result) (err error) {
 	if err == nil {
 		return c.finish(ctx, a, r)
 	}
+	if a.late(err) {
+		err = &pauseError{longest: a.cfg.MaxPause, err: err}
+	}
 	committed, settleErr := a.undo(ctx)
 	switch {
 	case settleErr != nil:
@@ -108,6 +111,13 @@ func (a *attempt) close(ctx context.Context) {
 			closeConn(ctx, conn)
 		}
 	}
+}
+
+// late tells whether an attempt has failed because the tenant's writers would have waited for too long: we have seen that, or the server
+// has, who began to count before us.
+func (a *attempt) late(err error) bool {
+	lost := new(isolation.FenceError)
+	return !time.Now().Before(a.deadline) || errors.As(err, &lost) && lost.Stands != nil && lost.Stands.Overdue
 }
 
 // step runs fn, and what the caller wants to run in front of it.

@@ -144,6 +144,7 @@ func New(cfg Config) (*Cutover, error) {
 	cfg.MaxPause = cmp.Or(cfg.MaxPause, 500*time.Millisecond)
 	cfg.MaxLag = cmp.Or(cfg.MaxLag, max(50*time.Millisecond, cfg.MaxPause/10))
 	cfg.LockTimeout = min(cmp.Or(cfg.LockTimeout, 250*time.Millisecond), cfg.MaxPause)
+	cfg.LockTimeout = max(cfg.LockTimeout, time.Millisecond) // less than that is no limit to the server
 	cfg.MaxStalls = cmp.Or(cfg.MaxStalls, 6)
 	cfg.Patience = cmp.Or(cfg.Patience, time.Minute)
 	if cfg.Step == nil {
@@ -225,3 +226,15 @@ type lagError struct{ lag time.Duration }
 func (e *lagError) Error() string {
 	return fmt.Sprintf("the new home was more than %v behind", e.lag.Round(time.Millisecond))
 }
+
+// pauseError reports an attempt that was not at its commit point in time.
+type pauseError struct {
+	longest time.Duration
+	err     error // what it was at
+}
+
+func (e *pauseError) Error() string {
+	return fmt.Sprintf("the tenant's writers would have waited for longer than %v (%v)", e.longest, e.err)
+}
+
+func (e *pauseError) Unwrap() error { return e.err }
