@@ -132,8 +132,8 @@ func (d *drive) run(ctx context.Context) error {
 		if slices.Contains(missed[d.goal], d.mv.Phase) {
 			return fmt.Errorf("it has come too far, or not far enough, for that: %w", placement.ErrMovePhase)
 		}
-		if d.mv.Phase != Reversing && d.mv.Phase != Aborting { // whose error says how the move has come there
-			d.mv.Error = ""
+		if !slices.Contains(keepsError, d.mv.Phase) {
+			d.mv.Error = "" // on record it stays until the step has succeeded
 		}
 		to, err := d.step(ctx)
 		if err != nil {
@@ -154,6 +154,10 @@ func (d *drive) run(ctx context.Context) error {
 	}
 	return fmt.Errorf("the move of tenant %s has ended: it is %s", d.mv.Slug, d.mv.Phase)
 }
+
+// keepsError lists the phases whose work says nothing about what went wrong before: why an attempt was undone, in what the homes
+// differed after the cutover, why the move is aborted.
+var keepsError = []Phase{Verified, Reversing, Completing, Aborting}
 
 // missed lists the phases from which a goal cannot be reached any more, or not by itself.
 var missed = map[Goal][]Phase{
