@@ -46,8 +46,13 @@ func TestHomesThatDifferAfterTheCutoverAreOnRecord(t *testing.T) {
 set session_replication_role = replica; delete from %s.order_lines where position = 2`, m.Target.Home.Schema))
 	r.ask(t, m, placement.AskCutover)
 	m = r.await(t, m, move.Reversing)
+	const found = "table order_lines has 1500 rows at the source and 1000 at the target"
 	require.Contains(t, m.Error, "after the cutover: ")
-	require.Contains(t, m.Error, "table order_lines has 1500 rows at the source and 1000 at the target")
+	require.Contains(t, m.Error, found)
+	r.ask(t, m, placement.AskComplete)
+	m = r.await(t, m, move.Done)
+	require.Contains(t, m.Error, found, "nobody need have been watching")
+	r.nothingLeft(t, m)
 }
 
 // Nor is the old home taken away by a driver that was told to complete the move before anybody knew of it.

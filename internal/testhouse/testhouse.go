@@ -5,6 +5,7 @@
 package testhouse
 
 import (
+	"cmp"
 	"context"
 	"io/fs"
 	"os"
@@ -41,11 +42,13 @@ type Options struct {
 	Migrations fs.FS
 	// Own, if not nil, is the clusters' server, of this test alone, which may fail. The catalog stays on the tests' own.
 	Own *pglocal.Server
+	// Apart are clusters that have servers of this test's alone to themselves.
+	Apart map[string]*pglocal.Server
 	// Endpoint, if not nil, changes how routers reach a cluster, to put a proxy between.
 	Endpoint func(cluster, host string, port int) (string, int)
 }
 
-// House is one installation. Its clusters are on the same server, with databases of their own.
+// House is one installation. Its clusters are on the same server, unless a test wants it otherwise, with databases of their own.
 type House struct {
 	Catalog    *placement.Catalog
 	CatalogDSN string
@@ -54,6 +57,8 @@ type House struct {
 	Server     pgtest.Info
 	IDType     tenant.IDType
 	Clusters   []string
+
+	apart map[string]string // DSN of the server, by shared database; those that are not there are on Server
 }
 
 // New builds a house and takes it away when the test ends.
@@ -77,7 +82,7 @@ func New(t testing.TB, opts Options) *House {
 	require.NoError(t, err)
 	h := &House{
 		CatalogDSN: pgtest.NewDatabase(t), Keys: isolation.Keyring{key}, Server: server, IDType: opts.IDType,
-		Clusters: opts.Clusters,
+		Clusters: opts.Clusters, apart: map[string]string{},
 	}
 	h.Catalog = h.OpenCatalog(t, h.CatalogDSN)
 	_, err = h.Catalog.Init(ctx, opts.IDType)
@@ -93,13 +98,18 @@ func New(t testing.TB, opts Options) *House {
 	dir := t.TempDir()
 	tag := strings.ReplaceAll(uuid.NewString()[:8], "-", "")
 	for _, name := range h.Clusters {
+		server, shared := server, "shared_"+name+"_"+tag
+		if own, ok := opts.Apart[name]; ok {
+			server = pgtest.Describe(t, own)
+			h.apart[shared] = server.DSN
+		}
 		host, port := server.Host, server.Port
 		if opts.Endpoint != nil {
 			host, port = opts.Endpoint(name, host, port)
 		}
 		c := placement.Cluster{
 			Name: name, Endpoint: "host=" + host + " port=" + strconv.Itoa(port) + " sslmode=disable", State: placement.ClusterActive,
-			SharedDatabase: "shared_" + name + "_" + tag,
+			SharedDatabase: shared,
 			Operator:       secret(t, dir, name+".operator", server.DSN),
 			// Roles belong to the server, which tests share: so do their passwords.
 			App: secret(t, dir, name+".app", appSecret), Admin: secret(t, dir, name+".admin", adminSecret),
@@ -189,10 +199,15 @@ func (h *House) Router(t testing.TB, change ...func(*router.Config)) *router.Rou
 	return r
 }
 
+// dsn is the superuser's. A dedicated database is taken to be on Server.
+func (h *House) dsn(database string) string {
+	return pgtest.WithDatabase(cmp.Or(h.apart[database], h.Server.DSN), database)
+}
+
 // Super connects to a database as the superuser, for the length of the test.
 func (h *House) Super(t testing.TB, database string) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), pgtest.WithDatabase(h.Server.DSN, database))
+	conn, err := pgx.Connect(t.Context(), h.dsn(database))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
@@ -203,7 +218,7 @@ func (h *House) SuperExec(t testing.TB, database, sql string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, pgtest.WithDatabase(h.Server.DSN, database))
+	conn, err := pgx.Connect(ctx, h.dsn(database))
 	require.NoError(t, err)
 	defer conn.Close(ctx) // the SQL has been answered
 	_, err = conn.Exec(ctx, sql)
@@ -211,5 +226,8 @@ func (h *House) SuperExec(t testing.TB, database, sql string) {
 }
 
 func (h *House) drop(t testing.TB, database string) {
+	if h.apart[database] != "" {
+		return // it goes with its server
+	}
 	h.SuperExec(t, "postgres", "drop database if exists "+pgx.Identifier{database}.Sanitize()+" with (force)")
 }

@@ -102,17 +102,7 @@ func newWorld(t testing.TB, opts options, ddl, setUp string) *world {
 	w.config = follow.Config{
 		Move: uuid.NewString(), Direction: follow.Forward, Pairs: pairs, Slot: w.slot, Publication: "pub", From: w.from,
 		Source: connector(reach), Target: connector(w.targetDSN), Patience: patience,
-		Stream: func(ctx context.Context) (*repl.Conn, error) {
-			cfg, err := pgx.ParseConfig(reach)
-			if err != nil {
-				return nil, err
-			}
-			c, err := repl.Connect(ctx, cfg)
-			if err == nil {
-				c.Patience = 2 * time.Second
-			}
-			return c, err
-		},
+		Stream: streams(reach),
 		Fence: follow.Fence{
 			FenceKey: isolation.FenceKey{Tenant: tenant, Home: "b/app/" + to.Schema}, State: isolation.Importing, Owner: owner,
 		},
@@ -293,6 +283,21 @@ func installed(t testing.TB) string {
 		}, isolation.Keyring{key})
 		return err
 	})
+}
+
+// streams opens replication connections.
+func streams(dsn string) func(context.Context) (*repl.Conn, error) {
+	return func(ctx context.Context) (*repl.Conn, error) {
+		cfg, err := pgx.ParseConfig(dsn)
+		if err != nil {
+			return nil, err
+		}
+		c, err := repl.Connect(ctx, cfg)
+		if err == nil {
+			c.Patience = 2 * time.Second
+		}
+		return c, err
+	}
 }
 
 // connector opens the mover's sessions.
