@@ -38,8 +38,8 @@ func smallDisk(t *testing.T, server *pglocal.Server, megabytes int) string {
 	return dir
 }
 
-// A copy whose target's disk is full waits, and says for what. It can be aborted, which gives the room back, and it goes on by itself
-// when there is more.
+// A copy whose target's disk is full waits, and says for what. It can be aborted, which gives the room back as soon as there is some for
+// the taking away, and it goes on by itself when there is more.
 func TestCopyToAFullDiskWaitsForRoom(t *testing.T) {
 	t.Parallel()
 	server := pgtest.OwnServer(t)
@@ -91,18 +91,24 @@ insert into customers (email, name) select 'long' || n || '@example.com', repeat
 		return ended
 	}
 
+	resize := func(size string) {
+		t.Helper()
+		require.NoError(t, syscall.Mount("", disk, "tmpfs", syscall.MS_REMOUNT, "size="+size))
+	}
 	m := r.begin(t, place{schema, "b"})
 	ended := full(m)
 	r.ask(t, m, placement.AskAbort)
+	resize("32m") // to drop a table, the server writes to its catalogs
 	m = r.await(t, m, move.Aborted)
 	require.NoError(t, <-ended)
 	require.Equal(t, others, r.others(t))
 	r.nothingLeft(t, m)
 
+	resize("24m")
 	w := r.write(t, 1)
 	m = r.begin(t, place{schema, "b"})
 	ended = full(m)
-	require.NoError(t, syscall.Mount("", disk, "tmpfs", syscall.MS_REMOUNT, "size=200m"))
+	resize("200m")
 	r.await(t, m, move.Verified)
 	r.ask(t, m, placement.AskCutover)
 	r.await(t, m, move.Reversing)

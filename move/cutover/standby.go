@@ -54,13 +54,17 @@ func awaitStandbys(ctx context.Context, conn *pgx.Conn) error {
 		return fmt.Errorf("look for standbys: %w", err)
 	}
 	seen := make(map[string]time.Time) // those that lag, and when they were connected last
+	var lagging []string
 	for {
 		rows, err := conn.Query(ctx, standbysSQL, upTo)
-		if err != nil {
-			return fmt.Errorf("look for standbys: %w", err)
+		var standbys []standby
+		if err == nil {
+			standbys, err = pgx.CollectRows(rows, pgx.RowToStructByPos[standby])
 		}
-		standbys, err := pgx.CollectRows(rows, pgx.RowToStructByPos[standby])
-		if err != nil {
+		switch {
+		case err != nil && ctx.Err() != nil && len(lagging) > 0: // the time was up during the query
+			return &StandbyError{Names: lagging}
+		case err != nil:
 			return fmt.Errorf("look for standbys: %w", err)
 		}
 		now := time.Now()
@@ -76,7 +80,7 @@ func awaitStandbys(ctx context.Context, conn *pgx.Conn) error {
 				seen[s.Name] = now
 			}
 		}
-		var lagging []string
+		lagging = lagging[:0]
 		for name, last := range seen {
 			if now.Sub(last) < standbyGone {
 				lagging = append(lagging, name)
