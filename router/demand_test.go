@@ -283,7 +283,7 @@ func TestAHomeOfTheReleaseBeforeIsServed(t *testing.T) {
 	t.Parallel()
 	n := newNeighbours(t, testhouse.Options{})
 	p := n.here[placement.ModelSchema]
-	n.SuperExec(t, p.Home.Database, fmt.Sprintf(`drop table landlord.move_chunk, landlord.move_progress; -- made by the last version
+	n.SuperExec(t, p.Home.Database, fmt.Sprintf(`drop table landlord.seal_key_age; -- made by the last version
 update landlord.identity set version = %d, checksum = 'of an older release'`, isolation.Version-1))
 	ask := func() error {
 		_, err := n.Router(t).Tenant(p.Tenant).Exec(t.Context(), "select 1")
