@@ -79,6 +79,7 @@ func TestControlWithoutForShareLosesRepeatableReadWrites(t *testing.T) {
 	t.Parallel()
 	r := newHouse(t).begin(t, "acme", toDatabase, load.Config{Writers: 16, Isolation: pgx.RepeatableRead})
 	r.enterWithout(" for share")
+	_ = r.start(move.ToDone, "").wait() // it ends where it sees that the homes differ
 	r.drive(move.ToDone)
 	r.damage("I1: ")
 }
@@ -87,6 +88,7 @@ func TestControlWithThePositionBeforeTheDrainLosesWrites(t *testing.T) {
 	t.Parallel()
 	r := newHouse(t).begin(t, "acme", toDatabase, load.Config{Writers: 16})
 	r.env = []string{"LANDLORD_WITHOUT=drain"}
+	_ = r.start(move.ToDone, "").wait()
 	r.drive(move.ToDone)
 	r.damage("I1: ")
 }
