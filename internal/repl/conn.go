@@ -74,6 +74,7 @@ type Conn struct {
 
 	mu      sync.Mutex // guards what is sent
 	flushed LSN        // acknowledged so far
+	told    time.Time  // when the server last heard so
 }
 
 // Connect opens a replication connection to the database of cfg, whose login must be a superuser or have REPLICATION.
@@ -178,7 +179,7 @@ func (c *Conn) stream(from LSN) error {
 	}
 	c.net, c.front = hijacked.Conn, hijacked.Frontend
 	c.ear.busy = c.Busy
-	c.flushed = from
+	c.flushed, c.told = from, time.Now()
 	return nil
 }
 
@@ -222,6 +223,9 @@ func (c *Conn) read(ctx context.Context) ([]byte, error) {
 			return nil, fmt.Errorf("read the stream: %w", err)
 		}
 		c.limited = now
+		if err := c.sign(now); err != nil {
+			return nil, err
+		}
 	}
 	if ctx.Err() != nil { // it may have ended before the deadline was set
 		return nil, context.Cause(ctx)
@@ -243,6 +247,16 @@ func (c *Conn) read(ctx context.Context) ([]byte, error) {
 		return nil, ErrEnded
 	}
 	return nil, nil // notices, changed settings
+}
+
+// sign tells a server that has much to say, and so never asks, that somebody listens: it would hang up otherwise.
+func (c *Conn) sign(now time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now.Sub(c.told) < c.Patience/4 {
+		return nil
+	}
+	return c.send(c.flushed, false)
 }
 
 // silence is what to think of a server that has said nothing for a while.
@@ -284,8 +298,8 @@ func (c *Conn) message(data []byte) (Message, error) {
 	return nil, fmt.Errorf("%w: %q in the stream", ErrMessage, data[0])
 }
 
-// Acknowledge tells the server that nothing before flushed is needed any more. It must be called at least every
-// Patience/2, however little there is to tell; a position below an earlier one is told as the earlier one.
+// Acknowledge tells the server that nothing before flushed is needed any more. A position below an earlier one is told as the
+// earlier one. While nobody calls Receive, it must be called at least every Patience/2, however little there is to tell.
 func (c *Conn) Acknowledge(ctx context.Context, flushed LSN) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
@@ -316,6 +330,7 @@ func (c *Conn) send(flushed LSN, reply bool) error {
 	if err != nil {
 		return fmt.Errorf("acknowledge: %w", err)
 	}
+	c.told = time.Now()
 	return nil
 }
 

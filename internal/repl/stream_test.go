@@ -242,7 +242,29 @@ func TestServerThatFallsSilentIsNoticedAtBothEnds(t *testing.T) {
 
 func TestIdleConnectionIsKept(t *testing.T) {
 	t.Parallel()
-	s := newSource(t, publication)
+	isKept(t, newSource(t, publication))
+}
+
+func TestConnectionOnWhichMuchArrivesIsKept(t *testing.T) {
+	t.Parallel()
+	s := newSource(t, `create table a (id int primary key); create publication pub for table a`)
+	writer := dial(t, s.dsn)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for i := 0; ctx.Err() == nil; i++ {
+			_, _ = writer.Exec(ctx, `insert into a values ($1)`, i)
+		}
+	}()
+	isKept(t, s)
+	cancel()
+	<-ended
+}
+
+// isKept reads for longer than either end is patient, and says nothing of its own accord.
+func isKept(t *testing.T, s *source) {
+	t.Helper()
 	c := connect(t, s.dsn)
 	c.Patience = time.Second
 	require.NoError(t, c.Start(t.Context(), s.slot, s.from, "pub"))
