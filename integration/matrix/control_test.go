@@ -3,6 +3,7 @@
 package matrix_test
 
 import (
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,6 +29,17 @@ func (r *removal) enterWithout(text string) {
 	require.NoError(r.t, conn.QueryRow(r.t.Context(), q).Scan(&enter))
 	require.Contains(r.t, enter, text)
 	_, err := conn.Exec(r.t.Context(), strings.Replace(enter, text, "", 1))
+	require.NoError(r.t, err)
+}
+
+// slowCommits lets the commits of transactions that write customers take so long at the source.
+func (r *removal) slowCommits(by time.Duration) {
+	r.t.Helper()
+	q := strings.ReplaceAll(fmt.Sprintf(`
+create function SCHEMA.slow() returns trigger language plpgsql as 'begin perform pg_sleep(%g); return null; end';
+create constraint trigger slow after insert or update on SCHEMA.customers deferrable initially deferred for each row execute function SCHEMA.slow();
+`, by.Seconds()), "SCHEMA", pgx.Identifier{r.tenant.Home.Schema}.Sanitize())
+	_, err := r.Super(r.t, r.tenant.Home.Database).Exec(r.t.Context(), q)
 	require.NoError(r.t, err)
 }
 
@@ -62,12 +74,7 @@ func TestControlWithoutTheLockLosesWrites(t *testing.T) {
 	m := r.start(move.Stay, "")
 	r.await(move.Verified)
 	r.enterWithout("perform pg_advisory_xact_lock_shared(landlord.lock_key(p_tenant, p_home, v_read_only));")
-	// Commits that take longer than what is left of the cutover.
-	_, err := r.Super(t, r.tenant.Home.Database).Exec(t.Context(), strings.ReplaceAll(`
-create function SCHEMA.slow() returns trigger language plpgsql as 'begin perform pg_sleep(0.3); return null; end';
-create constraint trigger slow after insert or update on SCHEMA.customers deferrable initially deferred for each row execute function SCHEMA.slow();
-`, "SCHEMA", pgx.Identifier{r.tenant.Home.Schema}.Sanitize()))
-	require.NoError(t, err)
+	r.slowCommits(300 * time.Millisecond) // longer than what is left of the cutover
 	r.working()
 	r.ask(placement.AskCutover, move.Reversing)
 	r.ask(placement.AskComplete, move.Done)
@@ -86,7 +93,8 @@ func TestControlWithoutForShareLosesRepeatableReadWrites(t *testing.T) {
 
 func TestControlWithThePositionBeforeTheDrainLosesWrites(t *testing.T) {
 	t.Parallel()
-	r := newHouse(t).begin(t, "acme", toDatabase, load.Config{Writers: 16})
+	r := newHouse(t).begin(t, "acme", toDatabase, load.Config{Writers: 8})
+	r.slowCommits(100 * time.Millisecond) // so that there are some to be drained, whenever the cutover begins
 	r.env = []string{"LANDLORD_WITHOUT=drain"}
 	_ = r.start(move.ToDone, "").wait()
 	r.drive(move.ToDone)

@@ -76,7 +76,7 @@ func (h *house) begin(t *testing.T, slug string, tr transition, cfg load.Config)
 	r.before = r.others()
 
 	cfg.DB = h.router.Tenant(r.tenant.Tenant)
-	cfg.Think = time.Duration(cfg.Writers) * time.Millisecond / 2 // or they leave a small machine nothing to follow them with
+	cfg.Think = time.Duration(2*cfg.Writers) * time.Millisecond // or they leave a small machine nothing to follow them with
 	r.load = load.New(cfg)
 	ctx, stop := context.WithCancel(t.Context())
 	r.stop = stop
