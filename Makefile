@@ -57,7 +57,7 @@ storm: postgres ## run 100,000 operations in each mode while everything fails th
 	LANDLORD_SCALE=full go test -count=1 -v -timeout 24h -run TenantsAreApart ./integration
 
 .PHONY: check
-check: vet lint test ## all that a change must pass: formatting, vet, linters, tests
+check: vet lint test matrix-sample ## all that a change must pass: formatting, vet, linters, tests, a sample of failing movers
 
 .PHONY: lint
 lint: $(LINT) ## run the linters, import arrows and formatting included
