@@ -48,7 +48,7 @@ matrix: postgres ## let movers fail at every point, in every way and in every tr
 MATRIX_SEED := 1
 
 .PHONY: matrix-sample
-matrix-sample: postgres ## the same for one failure of each transition, and the controls that must see damage (minutes)
+matrix-sample: postgres ## the same for one failure of each transition, some of networks and offline moves, and the controls that must see damage (minutes)
 	LANDLORD_MATRIX_SEED=$(MATRIX_SEED) go test -tags landlord_faults -count=1 -timeout 30m -parallel 4 ./integration/matrix
 
 .PHONY: storm

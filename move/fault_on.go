@@ -6,14 +6,17 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 )
 
-// Fault names the point at which the process fails, and how: "point[:nth]:kill|error|hang". At the nth time it comes by, or the first,
-// it is killed as by kill -9, has an error, once, or hangs until it is told to stop.
+// Fault names the point at which the process fails, and how: "point[:nth]:kill|error|hang|wait". At the nth time it comes by, or the
+// first, it is killed as by kill -9, has an error, once, or hangs until it is told to stop; or it waits for SIGCONT, before which
+// something else is made to fail, and goes on.
 const faultEnv = "LANDLORD_FAULT"
 
 // FaultPoints lists every point, in the order in which a move that is rolled back or completed comes by.
@@ -62,6 +65,9 @@ func fault(ctx context.Context, point string) error {
 	if now != nth {
 		return nil
 	}
+	goOn := make(chan os.Signal, 1)
+	signal.Notify(goOn, syscall.SIGCONT)
+	defer signal.Stop(goOn)
 	fmt.Fprintln(os.Stderr, "fault point", point) // whoever waits for it reads this
 	switch parts[len(parts)-1] {
 	case "kill":
@@ -76,6 +82,9 @@ func fault(ctx context.Context, point string) error {
 	case "hang":
 		<-ctx.Done()
 		return context.Cause(ctx)
+	case "wait":
+		<-goOn
+		return nil
 	}
 	return fmt.Errorf("fault point %s", point)
 }

@@ -24,11 +24,11 @@ func (d *drive) cutOverOffline(ctx context.Context) (Phase, error) {
 	if err := d.readPairs(ctx); err != nil {
 		return "", err
 	}
+	d.mv.NoRollback = noWayBack // also where an earlier driver has passed the tenant on
 	l := d.leg(forward)
 	if to, err := d.resolve(ctx, l, d.mv.Epoch+1, Committed, Verified); err != nil || to == Committed || d.wants(placement.AskAbort) {
 		return to, err
 	}
-	d.mv.NoRollback = noWayBack
 	run, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	work := offlineCopy{d: d, fail: cancel, ctx: run}

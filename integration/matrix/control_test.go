@@ -70,7 +70,7 @@ func (r *removal) damage(sees string) {
 
 func TestControlWithoutTheLockLosesWrites(t *testing.T) {
 	t.Parallel()
-	r := newHouse(t).begin(t, "acme", toDatabase, load.Config{Writers: 16})
+	r := newHouse(t).begin(t, "acme", toDatabase, load.Config{Writers: 16}, placement.MoveOptions{})
 	m := r.start(move.Stay, "")
 	r.await(move.Verified)
 	r.enterWithout("perform pg_advisory_xact_lock_shared(landlord.lock_key(p_tenant, p_home, v_read_only));")
@@ -84,7 +84,7 @@ func TestControlWithoutTheLockLosesWrites(t *testing.T) {
 
 func TestControlWithoutForShareLosesRepeatableReadWrites(t *testing.T) {
 	t.Parallel()
-	r := newHouse(t).begin(t, "acme", toDatabase, load.Config{Writers: 16, Isolation: pgx.RepeatableRead})
+	r := newHouse(t).begin(t, "acme", toDatabase, load.Config{Writers: 16, Isolation: pgx.RepeatableRead}, placement.MoveOptions{})
 	r.enterWithout(" for share")
 	_ = r.start(move.ToDone, "").wait() // it ends where it sees that the homes differ
 	r.drive(move.ToDone)
@@ -93,7 +93,7 @@ func TestControlWithoutForShareLosesRepeatableReadWrites(t *testing.T) {
 
 func TestControlWithThePositionBeforeTheDrainLosesWrites(t *testing.T) {
 	t.Parallel()
-	r := newHouse(t).begin(t, "acme", toDatabase, load.Config{Writers: 8})
+	r := newHouse(t).begin(t, "acme", toDatabase, load.Config{Writers: 8}, placement.MoveOptions{})
 	r.slowCommits(100 * time.Millisecond) // so that there are some to be drained, whenever the cutover begins
 	r.env = []string{"LANDLORD_WITHOUT=drain"}
 	_ = r.start(move.ToDone, "").wait()
@@ -103,7 +103,7 @@ func TestControlWithThePositionBeforeTheDrainLosesWrites(t *testing.T) {
 
 func TestControlWithoutAdvancedSequencesDoublesKeys(t *testing.T) {
 	t.Parallel()
-	r := newHouse(t).begin(t, "acme", toDatabase, load.Config{Writers: 4})
+	r := newHouse(t).begin(t, "acme", toDatabase, load.Config{Writers: 4}, placement.MoveOptions{})
 	r.env = []string{"LANDLORD_WITHOUT=sequences"}
 	r.drive(move.ToReversing)
 	_ = r.start(move.ToDone, "").wait()
@@ -112,7 +112,7 @@ func TestControlWithoutAdvancedSequencesDoublesKeys(t *testing.T) {
 
 func TestControlWithoutTheSkipRuleCannotFollow(t *testing.T) {
 	t.Parallel()
-	r := newHouse(t).begin(t, "acme", toDatabase, load.Config{Writers: 1})
+	r := newHouse(t).begin(t, "acme", toDatabase, load.Config{Writers: 1}, placement.MoveOptions{})
 	m := r.start(move.ToDone, "begin-copying:hang")
 	require.True(t, m.reached())
 	// The stream begins before this and the copy after it. Without the skip rule, the first row takes its old address back, which

@@ -36,14 +36,21 @@ insert into order_lines (order_id, position, product, quantity, unit_price) sele
 // house is an installation with a tenant on each cluster who is not moved.
 type house struct {
 	*testhouse.House
-	t      *testing.T
-	router *router.Router
+	t       *testing.T
+	net     network
+	router  *router.Router
+	patient *router.Router // whose callers wait for a tenant that is closed for as long as that takes
 }
+
+// longest is how long a tenant may be closed whose writers are patient.
+const longest = 5 * time.Minute
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
-	h := &house{House: testhouse.New(t, testhouse.Options{Mode: isolation.Sealed}), t: t}
-	h.router = h.Router(t)
+	h := &house{t: t}
+	h.House, h.net = newNetwork(t)
+	h.router = h.Router(t, past(h.Server))
+	h.patient = h.Router(t, past(h.Server), func(c *router.Config) { c.MoveWait = longest })
 	for _, cluster := range h.Clusters {
 		p := h.Add(t, "neighbour-"+cluster, placement.ModelShared, cluster)
 		_, err := h.router.Tenant(p.Tenant).Exec(t.Context(), neighbours)
@@ -67,7 +74,7 @@ type removal struct {
 }
 
 // begin places a tenant, lets it work, and begins to move it. Nobody drives the move yet.
-func (h *house) begin(t *testing.T, slug string, tr transition, cfg load.Config) *removal {
+func (h *house) begin(t *testing.T, slug string, tr transition, cfg load.Config, opts placement.MoveOptions) *removal {
 	t.Helper()
 	r := &removal{house: h, t: t, result: make(chan load.Result, 1)}
 	r.tenant = h.Add(h.t, slug, tr.from.model, tr.from.cluster) // what a failure leaves goes with the house
@@ -76,6 +83,9 @@ func (h *house) begin(t *testing.T, slug string, tr transition, cfg load.Config)
 	r.before = r.others()
 
 	cfg.DB = h.router.Tenant(r.tenant.Tenant)
+	if cfg.Patience > 0 {
+		cfg.DB = h.patient.Tenant(r.tenant.Tenant)
+	}
 	cfg.Think = time.Duration(2*cfg.Writers) * time.Millisecond // or they leave a small machine nothing to follow them with
 	r.load = load.New(cfg)
 	ctx, stop := context.WithCancel(t.Context())
@@ -89,7 +99,9 @@ func (h *house) begin(t *testing.T, slug string, tr transition, cfg load.Config)
 		r.result <- got
 	}()
 
-	r.move, err = h.Catalog.BeginMove(t.Context(), placement.MoveRequest{Tenant: r.tenant.Tenant, Model: tr.to.model, Cluster: tr.to.cluster, Limit: 100})
+	r.move, err = h.Catalog.BeginMove(t.Context(), placement.MoveRequest{
+		Tenant: r.tenant.Tenant, Model: tr.to.model, Cluster: tr.to.cluster, MoveOptions: opts, Limit: 100,
+	})
 	require.NoError(t, err)
 	h.Forget(h.t, r.move.At(true))
 	r.watcher = r.watch()
