@@ -118,9 +118,19 @@ func (d *drive) resolve(ctx context.Context, l leg, epoch int64, committed, undo
 	return undone, nil
 }
 
-// reopen takes back the attempt of an offline move whose driver has died, long before its time is up.
+// reopen takes back the attempt of an offline move whose driver has died, or hangs, long before its time is up: until then a session
+// that hangs would keep the writers out.
 func (d *drive) reopen(ctx context.Context, l leg) error {
+	const end = `
+select count(pg_terminate_backend(a.pid, 5000)) from pg_locks l join pg_stat_activity a on a.pid = l.pid
+ where l.locktype = 'advisory' and l.granted and l.objsubid = 1 and l.mode = 'ExclusiveLock'
+   and l.database = (select d.oid from pg_database d where d.datname = current_database())
+   and (l.classid::bigint << 32 | l.objid::bigint) = landlord.lock_key($1, $2, false)
+   and a.application_name = $3 and a.usename = current_user`
 	return l.from.with(ctx, func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, end, d.mv.Tenant.String(), l.from.Home.String(), settings["application_name"]); err != nil {
+			return err
+		}
 		f, err := isolation.ReadFence(ctx, conn, l.from.key())
 		if err != nil || f.State != isolation.Fenced {
 			return err

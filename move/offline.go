@@ -13,8 +13,8 @@ import (
 
 // An offline move is for servers that write no logical log. It is one long cutover: the fence is raised first, then the rows are
 // copied and compared, and then the tenant is passed on. Writers wait, or are turned away, for all that time; so does work across
-// tenants in that database, which nothing would tell us of. There is no way back, and a driver that dies leaves the tenant closed to
-// writers until somebody drives the move on, or --max-pause is over.
+// tenants in that database, which nothing would tell us of. There is no way back, and a driver that dies or hangs leaves the tenant closed
+// to writers until somebody drives the move on, or --max-pause is over.
 
 // noWayBack is why an offline move cannot be rolled back.
 const noWayBack = "it was an offline move: what is written at the target is not kept anywhere else"

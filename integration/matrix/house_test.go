@@ -43,7 +43,7 @@ type house struct {
 }
 
 // longest is how long a tenant may be closed whose writers are patient.
-const longest = 5 * time.Minute
+const longest = 3 * patience
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
