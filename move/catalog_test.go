@@ -4,11 +4,13 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/landlord-go/landlord/internal/faultnet"
 	"github.com/landlord-go/landlord/internal/testhouse"
+	"github.com/landlord-go/landlord/isolation"
 	"github.com/landlord-go/landlord/move"
 	"github.com/landlord-go/landlord/placement"
 )
@@ -59,6 +61,46 @@ func TestTenantIsHandedOverWhileTheCatalogIsDown(t *testing.T) {
 	proxy.Restore()
 	require.NoError(t, <-ended)
 	m = r.drive(t, m, move.ToDone)
+	w.done(t)
+	r.livesAt(t, m.Target.Home, m.Epoch+1)
+	r.nothingLeft(t, m)
+}
+
+// The driver of an offline move dies before the catalog knows that the tenant was passed on. Whoever goes on knows that there is no way
+// back, and can complete the move.
+func TestOfflineMoveIsCompletedByWhoeverFindsItCommitted(t *testing.T) {
+	t.Parallel()
+	r := newRemoval(t, testhouse.Options{}, place{shared, "a"}, place{schema, "b"})
+	w := r.write(t, 2)
+	m := r.begin(t, place{schema, "b"}, func(req *placement.MoveRequest) { req.Offline, req.MaxPause = true, time.Minute })
+	_, err := r.driveUntil(t, m, move.ToReversing, move.Verified)
+	require.ErrorIs(t, err, context.Canceled)
+
+	proxy := faultnet.New(t, r.Server.Addr())
+	dsn, err := proxy.Rewrite(r.CatalogDSN)
+	require.NoError(t, err)
+	catalog, err := placement.Open(t.Context(), placement.Config{DSN: dsn, Actor: "test", Retry: -1})
+	require.NoError(t, err)
+	t.Cleanup(catalog.Close)
+	var cut sync.Once
+	mover, err := move.New(move.Config{Catalog: catalog, Homes: r.Service, Progress: func(s move.Status) {
+		if s.Move.Phase == move.Fencing {
+			cut.Do(proxy.Cut)
+		}
+	}})
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := mover.Drive(t.Context(), m.ID, move.ToReversing)
+		ended <- err
+	}()
+	require.Eventually(t, func() bool { return r.fence(t, m.At(true)).State == isolation.Open }, waitFor, tick)
+	r.steal(t, m)
+	m = r.drive(t, m, move.ToReversing)
+	require.NotEmpty(t, m.NoRollback)
+	m = r.drive(t, m, move.ToDone)
+	proxy.Restore()
+	require.ErrorIs(t, <-ended, placement.ErrMoveLost)
 	w.done(t)
 	r.livesAt(t, m.Target.Home, m.Epoch+1)
 	r.nothingLeft(t, m)

@@ -71,6 +71,7 @@ type removal struct {
 	watcher *watcher
 	before  map[string]string // other tenants' rows
 	env     []string          // of every mover
+	away    bool              // the network failed where the tenant may have had no open home, which took as long as that
 }
 
 // begin places a tenant, lets it work, and begins to move it. Nobody drives the move yet.

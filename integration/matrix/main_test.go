@@ -83,8 +83,7 @@ func runMover(ctx context.Context) error {
 	for {
 		_, err := mover.Drive(ctx, cfg.Move, cfg.Goal)
 		var claimed *placement.MoveClaimedError
-		var busy *cutover.BusyError
-		if errors.As(err, &busy) {
+		if _, busy := errors.AsType[*cutover.BusyError](err); busy {
 			continue
 		}
 		if !errors.As(err, &claimed) {

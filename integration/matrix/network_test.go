@@ -87,6 +87,7 @@ func (r *removal) failNetwork(m *mover, c cell) {
 	for _, cluster := range clusters {
 		fail(r.net[cluster])
 	}
+	r.away = c.closed()
 	m.signal(syscall.SIGCONT)
 	if !c.offline && !c.closed() {
 		r.working()
