@@ -96,7 +96,7 @@ func (c *crossing) end(what string) {
 }
 
 // What is measured, and what it is measured beside.
-const quiet, passedOn, passedBack, copying = "quiet", "cutover", "rollback", "copying"
+const quiet, passedOn, passedBack = "quiet", "cutover", "rollback"
 
 // BenchmarkCutover moves a tenant there and back while 16 writers work for it, each 5 ms after its last answer, and reports the longest
 // time between two of their acknowledged commits: while it is passed on, while it is passed back, and in half a second before each move.
@@ -160,9 +160,13 @@ func BenchmarkCutover(b *testing.B) {
 	}
 }
 
-func begin(b *testing.B, h *testhouse.House, p placement.Placement, to place) placement.Move {
+func begin(b *testing.B, h *testhouse.House, p placement.Placement, to place, change ...func(*placement.MoveRequest)) placement.Move {
 	b.Helper()
-	m, err := h.Catalog.BeginMove(b.Context(), placement.MoveRequest{Tenant: p.Tenant, Model: to.model, Cluster: to.cluster})
+	request := placement.MoveRequest{Tenant: p.Tenant, Model: to.model, Cluster: to.cluster}
+	for _, c := range change {
+		c(&request)
+	}
+	m, err := h.Catalog.BeginMove(b.Context(), request)
 	require.NoError(b, err)
 	return m
 }
@@ -181,11 +185,17 @@ func drive(b *testing.B, mover *move.Mover, m placement.Move, goal move.Goal) pl
 	}
 }
 
-// BenchmarkNeighbours has four other tenants of a shared home work, each statement 5 ms after the last, and by turns copies a large
-// tenant of that home to another cluster and leaves it alone. It reports how long the neighbours' statements took meanwhile; what began
-// in one period and ended in another is left out.
+// paces are the rates at which BenchmarkNeighbours copies, in bytes a second. 0: as fast as it can.
+var paces = []struct {
+	name string
+	rate int64
+}{{"copying", 0}, {"copying-at-5MB", 5 << 20}, {"copying-at-2MB", 2 << 20}}
+
+// BenchmarkNeighbours has four other tenants of a shared home work, each statement 5 ms after the last, and by turns begins to copy a
+// large tenant of that home to another cluster, at several rates, and leaves it alone. It reports how long the neighbours' statements
+// took meanwhile, and how many bytes a second were copied; what began in one period and ended in another is left out.
 func BenchmarkNeighbours(b *testing.B) {
-	const moves, pause = 8, 2500 * time.Millisecond
+	const rounds, pause, longest = 6, 2 * time.Second, 4 * time.Second // longest: what is seen of a copy
 	h := newBench(b)
 	p := h.Add(b, "large", shared, "a")
 	seed(b, h, p, 100_000)
@@ -224,26 +234,61 @@ func BenchmarkNeighbours(b *testing.B) {
 			}
 		})
 	}
-	mover := newMover(b, h, h.Service, func(at move.Phase) {
-		if at == move.Copying {
-			now.Store(copying)
-		} else {
+	bytes, seconds := map[string]float64{}, map[string]float64{}
+	for range rounds {
+		for _, pace := range paces {
+			now.Store(quiet)
+			time.Sleep(pause)
 			now.Store("")
+			m := begin(b, h, p, place{database, "b"}, func(r *placement.MoveRequest) { r.MaxRate = pace.rate })
+			copied, lasted := copyFor(b, h, m, longest, func(copying bool) {
+				now.Store(map[bool]string{true: pace.name}[copying])
+			})
+			bytes[pace.name] += float64(copied)
+			seconds[pace.name] += lasted.Seconds()
+			drive(b, newMover(b, h, h.Service, func(move.Phase) {}), m, move.ToAborted)
 		}
-	})
-	for range moves {
-		now.Store(quiet)
-		time.Sleep(pause)
-		now.Store("")
-		m := drive(b, mover, begin(b, h, p, place{database, "b"}), move.Ready)
-		drive(b, mover, m, move.ToAborted)
 	}
 	stop()
 	work.Wait()
-	alone, beside := race.Milliseconds(took[quiet]), race.Milliseconds(took[copying])
-	for _, unit := range []string{"p50", "p99"} {
-		beside["x-quiet-"+unit] = beside[unit+"-ms"] / alone[unit+"-ms"]
-	}
+	alone := race.Milliseconds(took[quiet])
 	race.Report(b, quiet, alone)
-	race.Report(b, copying, beside)
+	for _, pace := range paces {
+		beside := race.Milliseconds(took[pace.name])
+		for _, unit := range []string{"p50", "p99"} {
+			beside["x-quiet-"+unit] = beside[unit+"-ms"] / alone[unit+"-ms"]
+		}
+		beside["MB/s"] = bytes[pace.name] / seconds[pace.name] / (1 << 20)
+		race.Report(b, pace.name, beside)
+	}
+}
+
+// copyFor drives a move until its copy is complete, or has lasted for so long, and returns how many bytes were copied in what time. It
+// says when the copy begins and when it ends.
+func copyFor(b *testing.B, h *testhouse.House, m placement.Move, longest time.Duration, say func(copying bool)) (bytes int64, lasted time.Duration) {
+	b.Helper()
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	var began time.Time
+	end := sync.OnceFunc(func() {
+		say(false)
+		lasted = time.Since(began)
+		cancel()
+	})
+	mover := newMover(b, h, h.Service, func(at move.Phase) {
+		switch {
+		case at == move.Copying:
+			began = time.Now()
+			time.AfterFunc(longest, end)
+			say(true)
+		case !began.IsZero():
+			end()
+		}
+	})
+	m, err := mover.Drive(ctx, m.ID, move.Ready)
+	require.ErrorIs(b, err, context.Canceled)
+	now, err := mover.Look(b.Context(), m)
+	require.NoError(b, err)
+	end() // done before, and its results are to be seen
+	return now.Move.Bytes, lasted
 }

@@ -69,7 +69,11 @@ func (d *drive) compareFrozen(ctx context.Context, direction string) error {
 // compare owns both snapshots.
 func (d *drive) compare(ctx context.Context, source, target *verify.Snapshot) error {
 	defer closeSnapshots(ctx, source, target)
-	report, err := verify.Compare(ctx, source, target, append(d.references, d.pairs...), verify.Options{Workers: d.cfg.Workers})
+	workers := d.cfg.Workers
+	if d.mv.MaxRate > 0 { // a longer comparison would hold its snapshots for longer, which costs others more than it spares them
+		workers = 1
+	}
+	report, err := verify.Compare(ctx, source, target, append(d.references, d.pairs...), verify.Options{Workers: workers})
 	if err != nil {
 		return err
 	}

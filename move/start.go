@@ -21,7 +21,7 @@ type Request struct {
 func (m *Mover) Preflight(ctx context.Context, r Request) (preflight.Report, error) {
 	return preflight.Check(ctx, preflight.Config{
 		Catalog: m.cfg.Catalog, Tenant: r.Tenant, Model: r.Model, Cluster: r.Cluster, Limit: m.cfg.Limit,
-		Offline: r.Offline, MaxWAL: r.MaxWAL, AllowAsync: r.AllowAsync,
+		Offline: r.Offline, MaxWAL: r.MaxWAL, MaxRate: r.MaxRate, AllowAsync: r.AllowAsync,
 	})
 }
 

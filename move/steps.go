@@ -108,7 +108,7 @@ func (d *drive) copyRows(ctx context.Context) error {
 	_, err := chunk.Copy(ctx, chunk.Config{
 		Move: d.mv.ID, Pairs: d.pairs, Source: d.source.connect, Target: d.target.connect, SameDatabase: d.sameDatabase(),
 		Fence: chunk.Fence{Tenant: d.mv.Tenant.String(), Home: d.target.Home.String(), Owner: d.owner},
-		Since: d.mv.StartXID, Workers: d.cfg.Workers,
+		Since: d.mv.StartXID, Workers: d.cfg.Workers, Rate: d.mv.MaxRate,
 		Progress: func(p chunk.Progress) {
 			if began.IsZero() {
 				before, began = p.Rows, time.Now()
@@ -135,6 +135,11 @@ func (d *drive) analyze(ctx context.Context) error {
 		return nil
 	}
 	return d.target.with(ctx, func(conn *pgx.Conn) error {
+		if d.mv.MaxRate > 0 { // to the pages that it samples
+			if _, err := conn.Exec(ctx, "set vacuum_cost_delay = '10ms'"); err != nil {
+				return err
+			}
+		}
 		for _, p := range d.pairs {
 			if _, err := conn.Exec(ctx, "analyze "+p.Target.SQL()); err != nil {
 				return fmt.Errorf("analyze %s: %w", p.Target.Name, err)

@@ -143,6 +143,23 @@ func (c *Catalog) SetMaxPause(ctx context.Context, id string, longest time.Durat
 	return m, err
 }
 
+// SetMaxRate changes how many bytes the move's copy may bring over in a second, for whoever claims the move next. A move that is over is
+// [ErrMovePhase].
+func (c *Catalog) SetMaxRate(ctx context.Context, id string, perSecond int64) (m Move, err error) {
+	const update = `update landlord.moves set max_rate = $2 where id = $1 and ended_at is null returning ` + moveColumns
+	if err := checkMaxRate(perSecond); err != nil {
+		return m, fmt.Errorf("change the copy's rate: %w", err)
+	}
+	err = c.moving(ctx, "change the copy's rate", func(ctx context.Context, tx pgx.Tx) error {
+		m, err = c.oneMove(ctx, tx, update, id, perSecond)
+		if errors.Is(err, ErrNoMove) {
+			return fmt.Errorf("%w: it is over", ErrMovePhase)
+		}
+		return err
+	})
+	return m, err
+}
+
 // moveIdle is how long a driver that stands still in the middle of a change here is in its successor's way: shorter than a lease,
 // and than anybody waits for a lock.
 const moveIdle = 5 * time.Second

@@ -96,6 +96,7 @@ type MoveOptions struct {
 	Auto     bool          // cut over as soon as that is possible, without being asked
 	MaxPause time.Duration // greatest time for which a cutover may keep writers waiting. Default: 500 ms
 	MaxWAL   int64         // greatest number of bytes that the move's slots may hold back. Default: 10 GiB
+	MaxRate  int64         // greatest number of bytes that are copied in a second, at least [LeastMaxRate]. 0: as many as can be
 }
 
 // The defaults of MoveOptions.
@@ -103,6 +104,16 @@ const (
 	DefaultMaxPause = 500 * time.Millisecond
 	DefaultMaxWAL   = 10 << 30
 )
+
+// LeastMaxRate is the lowest MaxRate, in bytes a second: while a copy lasts, its server keeps the log of all that is written there.
+const LeastMaxRate = 32 << 10
+
+func checkMaxRate(perSecond int64) error {
+	if perSecond < 0 || perSecond > 0 && perSecond < LeastMaxRate {
+		return fmt.Errorf("a copy of at most %d bytes a second: give at least %d, or 0 for as many as can be", perSecond, LeastMaxRate)
+	}
+	return nil
+}
 
 // Move is one relocation of a tenant, as the catalog has it.
 type Move struct {
@@ -178,7 +189,7 @@ const defaultMoveLimit = 4
 
 const moveColumns = `
 id::text, tenant, slug, phase, source_model, source_cluster, source_database, source_schema,
-target_model, target_cluster, target_database, target_schema, epoch, offline, auto, max_pause, max_wal, actor, coalesce(asked, ''),
+target_model, target_cluster, target_database, target_schema, epoch, offline, auto, max_pause, max_wal, max_rate, actor, coalesce(asked, ''),
 coalesce(owned_until > clock_timestamp(), false), owned_since, forward_slot, reverse_slot,
 coalesce(start_lsn::text, ''), coalesce(start_xid::text::numeric, 0)::int8, coalesce(reverse_lsn::text, ''), no_rollback,
 coalesce(pause, '0'), rows, bytes, of_rows, of_bytes, changes, attempts, error, started_at, phase_at, committed_at, ended_at`
@@ -195,7 +206,7 @@ func (c *Catalog) moves(ctx context.Context, q querier, query string, args ...an
 		if err := row.Scan(&m.ID, &id, &m.Slug, &m.Phase,
 			&m.Source.Model, &m.Source.Home.Cluster, &m.Source.Home.Database, &m.Source.Home.Schema,
 			&m.Target.Model, &m.Target.Home.Cluster, &m.Target.Home.Database, &m.Target.Home.Schema,
-			&m.Epoch, &m.Offline, &m.Auto, &m.MaxPause, &m.MaxWAL, &m.Actor, &m.Asked, &m.Driven, &since, &m.ForwardSlot, &m.ReverseSlot,
+			&m.Epoch, &m.Offline, &m.Auto, &m.MaxPause, &m.MaxWAL, &m.MaxRate, &m.Actor, &m.Asked, &m.Driven, &since, &m.ForwardSlot, &m.ReverseSlot,
 			&m.StartLSN, &xid, &m.ReverseLSN, &m.NoRollback, &m.Pause, &m.Rows, &m.Bytes, &m.OfRows, &m.OfBytes, &m.Changes,
 			&m.Attempts, &m.Error, &m.StartedAt, &m.PhaseAt, &m.CommittedAt, &m.EndedAt); err != nil {
 			return m, err
@@ -270,10 +281,14 @@ order by started_at desc, id limit nullif($4, 0)`
 func (c *Catalog) BeginMove(ctx context.Context, r MoveRequest) (m Move, err error) {
 	r.MaxPause, r.MaxWAL = cmp.Or(r.MaxPause, DefaultMaxPause), cmp.Or(r.MaxWAL, DefaultMaxWAL)
 	r.Limit = cmp.Or(r.Limit, defaultMoveLimit)
+	if err := checkMaxRate(r.MaxRate); err != nil {
+		return m, fmt.Errorf("begin a move: %w", err)
+	}
 	const insert = `
 insert into landlord.moves (id, tenant, slug, source_model, source_cluster, source_database, source_schema,
-    target_model, target_cluster, target_database, target_schema, epoch, offline, auto, max_pause, max_wal, actor, of_rows, of_bytes)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) returning ` + moveColumns
+    target_model, target_cluster, target_database, target_schema, epoch, offline, auto, max_pause, max_wal, max_rate, actor, of_rows,
+    of_bytes)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) returning ` + moveColumns
 	err = c.change(ctx, "begin a move", func(ctx context.Context, tx pgx.Tx) error {
 		t, err := c.oneTenant(ctx, tx, Filter{ID: r.Tenant})
 		if err != nil {
@@ -295,8 +310,8 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $
 		}
 		s, to := m.Source, m.Target
 		m, err = c.oneMove(ctx, tx, insert, id, t.ID.String(), t.Slug, s.Model, s.Home.Cluster, s.Home.Database, s.Home.Schema,
-			to.Model, to.Home.Cluster, to.Home.Database, to.Home.Schema, t.Epoch, r.Offline, r.Auto, r.MaxPause, r.MaxWAL, c.cfg.Actor,
-			r.OfRows, r.OfBytes)
+			to.Model, to.Home.Cluster, to.Home.Database, to.Home.Schema, t.Epoch, r.Offline, r.Auto, r.MaxPause, r.MaxWAL, r.MaxRate,
+			c.cfg.Actor, r.OfRows, r.OfBytes)
 		if err != nil {
 			return err
 		}

@@ -28,6 +28,40 @@ func begin(t *testing.T, c *placement.Catalog, r placement.MoveRequest) placemen
 	return m
 }
 
+func TestRateOfACopyIsKeptWithItsMove(t *testing.T) {
+	t.Parallel()
+	c, p := movable(t)
+	ctx := t.Context()
+	request := placement.MoveRequest{Tenant: p.Tenant, Model: placement.ModelDatabase, Cluster: "b"}
+	for _, nonsense := range []int64{-1, 1, placement.LeastMaxRate - 1} {
+		request.MaxRate = nonsense
+		_, err := c.BeginMove(ctx, request)
+		require.ErrorContains(t, err, "give at least 32768, or 0")
+	}
+	request.MaxRate = 5 << 20
+	m := begin(t, c, request)
+	require.EqualValues(t, 5<<20, m.MaxRate)
+	for _, rate := range []int64{placement.LeastMaxRate, 0} {
+		_, err := c.SetMaxRate(ctx, m.ID, rate)
+		require.NoError(t, err)
+		m, err = c.ActiveMove(ctx, p.Tenant)
+		require.NoError(t, err)
+		require.Equal(t, rate, m.MaxRate)
+	}
+	_, err := c.SetMaxRate(ctx, m.ID, 1)
+	require.ErrorContains(t, err, "give at least")
+
+	owner := uuid.NewString()
+	_, err = c.ClaimMove(ctx, m.ID, owner, time.Minute)
+	require.NoError(t, err)
+	for _, to := range []placement.MovePhase{placement.MoveAborting, placement.MoveAborted} {
+		m, err = c.AdvanceMove(ctx, m, owner, to)
+		require.NoError(t, err)
+	}
+	_, err = c.SetMaxRate(ctx, m.ID, placement.LeastMaxRate)
+	require.ErrorIs(t, err, placement.ErrMovePhase)
+}
+
 func TestMoveKeepsATenantToItselfUntilItIsOver(t *testing.T) {
 	t.Parallel()
 	c, p := movable(t)

@@ -21,6 +21,7 @@ type drainFlags struct {
 	parallel      int
 	stay, dryRun  bool
 	complete, yes bool
+	maxRate       byteSize
 }
 
 // clusterDrained is what `cluster drain` prints.
@@ -54,6 +55,8 @@ Each is cut over as soon as its homes were found equal, and can be rolled back u
 'landlord move complete', or here by --complete, which takes the old home away right after the cutover. Until
 then the new server keeps the changes for the way back, so complete them soon.
 
+--max-rate holds each copy that begins to a rate, which leaves more of the servers to tenants who stay or wait.
+
 Ctrl-C leaves moves that the same command goes on with. With --stay nobody is moved, and the tenants are only
 listed. 'landlord cluster set NAME --state active' takes the draining back.`,
 		Example: `  landlord cluster drain a --dry-run
@@ -64,8 +67,10 @@ listed. 'landlord cluster set NAME --state active' takes the draining back.`,
 			switch {
 			case f.parallel < 1:
 				return usageError("--parallel must be above 0")
-			case f.stay && (f.to != "" || f.complete):
-				return usageError("--stay moves nobody: leave out --to and --complete")
+			case f.stay && (f.to != "" || f.complete || f.maxRate > 0):
+				return usageError("--stay moves nobody: leave out --to, --complete and --max-rate")
+			case f.maxRate.tooSlow():
+				return usageError(tooSlow)
 			case f.to == args[0]:
 				return usageError("--to is the cluster that is to be drained")
 			case f.complete && !f.yes && !f.dryRun:
@@ -77,6 +82,7 @@ listed. 'landlord cluster set NAME --state active' takes the draining back.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.to, "to", "", "cluster to move to (default the one with the most room, for each tenant)")
 	flags.IntVar(&f.parallel, "parallel", 2, "`number` of tenants that are moved at once")
+	maxRateFlag(flags, &f.maxRate)
 	flags.BoolVar(&f.stay, "stay", false, "move nobody")
 	flags.BoolVar(&f.complete, "complete", false, "take the old homes away, which ends the way back")
 	flags.BoolVar(&f.yes, "yes", false, "with --complete: it is meant")
@@ -183,7 +189,9 @@ func (m *mover) drainTenant(ctx context.Context, t placement.Tenant, f drainFlag
 		out.Error = oneLine(err.Error())
 		return out
 	}
-	request := move.Request{Tenant: t, Model: t.Model, Cluster: out.To, MoveOptions: placement.MoveOptions{Auto: true}}
+	request := move.Request{Tenant: t, Model: t.Model, Cluster: out.To, MoveOptions: placement.MoveOptions{
+		Auto: true, MaxRate: int64(f.maxRate),
+	}}
 	if f.dryRun {
 		report, err := m.move.Preflight(ctx, request)
 		if err == nil && len(report.Problems) > 0 {

@@ -76,8 +76,9 @@ type moveView struct {
 	Auto        bool       `json:"auto"`
 	MaxPauseMS  float64    `json:"max_pause_ms"`
 	MaxWAL      int64      `json:"max_wal"`
-	Asked       string     `json:"asked"`  // of whoever drives it; empty: nothing
-	Driven      bool       `json:"driven"` // a process works at it
+	MaxRate     int64      `json:"max_rate"` // bytes that are copied in a second; 0: as many as can be
+	Asked       string     `json:"asked"`    // of whoever drives it; empty: nothing
+	Driven      bool       `json:"driven"`   // a process works at it
 	DrivenSince *time.Time `json:"driven_since"`
 	PauseMS     float64    `json:"pause_ms"` // of the last cutover or rollback
 	Attempts    int        `json:"attempts"` // cutovers and rollbacks that were begun
@@ -108,7 +109,7 @@ func viewMove(m placement.Move) moveView {
 		ID: m.ID, Tenant: string(m.Slug), State: string(m.Phase),
 		Source:  placeView{string(m.Source.Model), m.Source.Home.String()},
 		Target:  placeView{string(m.Target.Model), m.Target.Home.String()},
-		Offline: m.Offline, Auto: m.Auto, MaxPauseMS: milliseconds(m.MaxPause), MaxWAL: m.MaxWAL,
+		Offline: m.Offline, Auto: m.Auto, MaxPauseMS: milliseconds(m.MaxPause), MaxWAL: m.MaxWAL, MaxRate: m.MaxRate,
 		Asked: string(m.Asked), Driven: m.Driven, PauseMS: milliseconds(m.Pause), Attempts: m.Attempts,
 		Rows: m.Rows, Bytes: m.Bytes, OfRows: m.OfRows, OfBytes: m.OfBytes, Changes: m.Changes, NoRollback: m.NoRollback, Error: m.Error,
 		StartedAt: m.StartedAt, PhaseAt: m.PhaseAt, CommittedAt: m.CommittedAt, EndedAt: m.EndedAt, next: nextOf(m),
@@ -139,6 +140,9 @@ func (v moveView) write(w io.Writer) {
 		row("copied", "%d of about %d rows, %s of %s", v.Rows, v.OfRows, bytesText(v.Bytes), bytesText(v.OfBytes))
 	} else {
 		row("copied", "%d rows, %s", v.Rows, bytesText(v.Bytes))
+	}
+	if v.MaxRate > 0 && v.CommittedAt == nil && v.EndedAt == nil {
+		row("copied at", "%s a second at most", bytesText(v.MaxRate))
 	}
 	row("changes", "%d applied", v.Changes)
 	if v.Live != nil {

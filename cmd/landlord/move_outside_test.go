@@ -19,6 +19,7 @@ type moveOutput struct {
 	Rows, Changes                   int64
 	OfRows                          int64   `json:"of_rows"`
 	MaxPauseMS                      float64 `json:"max_pause_ms"`
+	MaxRate                         int64   `json:"max_rate"`
 	Live                            *struct{ WAL int64 }
 }
 

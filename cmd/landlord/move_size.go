@@ -7,6 +7,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/landlord-go/landlord/placement"
 )
 
 // byteSize is a flag's value: a number of bytes, with or without a unit.
@@ -36,6 +40,17 @@ func (b *byteSize) Set(s string) error {
 }
 
 func (b *byteSize) String() string { return bytesText(int64(*b)) }
+
+// maxRateFlag adds the flag for how fast a move may copy.
+func maxRateFlag(flags *pflag.FlagSet, b *byteSize) {
+	flags.Var(b, "max-rate", "how much a copy may bring over in a second, such as 5MB, at least 32kB (default as much as it can)")
+	flags.Lookup("max-rate").DefValue = "" // 0 says less
+}
+
+// tooSlow tells that a copy must not be held to the rate.
+func (b *byteSize) tooSlow() bool { return *b > 0 && *b < placement.LeastMaxRate }
+
+const tooSlow = "--max-rate must be at least 32kB, or 0 for as much as can be: it is what may be copied in a second"
 
 // Type names the value in help.
 func (b *byteSize) Type() string { return "size" }

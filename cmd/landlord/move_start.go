@@ -22,7 +22,7 @@ type moveStart struct {
 	offline            bool
 	allowAsync         bool
 	maxPause           time.Duration
-	maxWAL             byteSize
+	maxWAL, maxRate    byteSize
 	at                 window
 }
 
@@ -41,11 +41,15 @@ goes on. With --auto the tenant is cut over as soon as both homes were found equ
 soon as the move waits for a person: before the cutover, or with --auto after it. Nobody reads the changes then, and
 the server keeps them, up to --max-wal.
 
+The copy takes what the servers have. --max-rate leaves more of it to other tenants: fewer bytes a second, in shorter
+bursts. The move takes longer, and the server keeps its log for that long.
+
 --offline is for servers without wal_level=logical: the tenant's writers are kept out from the beginning, for as long
 as the copy and the comparison take; give it a --max-pause to match. It is cut over at once, and there is no way back.`,
 		Example: `  landlord move start acme --to database --cluster b --dry-run
   landlord move start acme --to database --cluster b --auto --wait
-  landlord move start acme --to schema --auto --at 22:00-04:00`,
+  landlord move start acme --to schema --auto --at 22:00-04:00
+  landlord move start acme --to database --cluster b --max-rate 5MB`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			w, err := parseWhose(args, id)
@@ -57,6 +61,8 @@ as the copy and the comparison take; give it a --max-pause to match. It is cut o
 				return usageError("say by --to how the tenant is to be kept: shared, schema or database")
 			case f.maxPause <= 0 || f.maxWAL <= 0:
 				return usageError("--max-pause and --max-wal must be above 0")
+			case f.maxRate.tooSlow():
+				return usageError(tooSlow)
 			case f.at.set && f.offline:
 				return usageError("an offline move keeps writers out from its beginning: start it without --at, when that may be")
 			case f.at.set && !f.auto:
@@ -76,6 +82,7 @@ as the copy and the comparison take; give it a --max-pause to match. It is cut o
 	flags.DurationVar(&f.maxPause, "max-pause", placement.DefaultMaxPause, "the longest time that a cutover may keep writers waiting")
 	f.maxWAL = placement.DefaultMaxWAL
 	flags.Var(&f.maxWAL, "max-wal", "how much log a server may keep for the move, such as 10GB; beyond that the move ends")
+	maxRateFlag(flags, &f.maxRate)
 	flags.Var(&f.at, "at", "time `window` of the day, such as 22:00-04:00, in which to cut over")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "only look what stands in the way, and what the move would take")
 	return cmd
@@ -96,7 +103,7 @@ func (a *app) startMove(ctx context.Context, w whose, f moveStart) error {
 		return err
 	}
 	request := move.Request{Tenant: t, Model: model, Cluster: f.cluster, AllowAsync: f.allowAsync, MoveOptions: placement.MoveOptions{
-		Offline: f.offline, Auto: f.auto && !f.at.set, MaxPause: f.maxPause, MaxWAL: int64(f.maxWAL),
+		Offline: f.offline, Auto: f.auto && !f.at.set, MaxPause: f.maxPause, MaxWAL: int64(f.maxWAL), MaxRate: int64(f.maxRate),
 	}}
 	if f.dryRun {
 		return m.planMove(ctx, request)

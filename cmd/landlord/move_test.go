@@ -27,9 +27,14 @@ func TestAMoveIsSaidToStandStillAndIsGoneOnWith(t *testing.T) {
 	require.Equal(t, 1, s.run("move", "status", "t-schema").status)
 	require.Contains(t, s.ok("move", "list"), "there is none")
 
-	m := s.move("start", "t-schema", "--to", "shared", "--wait")
+	for _, rate := range []string{"1", "31kB", "-1MB", "fast"} {
+		require.Equal(t, 2, s.run("move", "start", "t-schema", "--to", "shared", "--max-rate", rate).status, rate)
+	}
+	m := s.move("start", "t-schema", "--to", "shared", "--wait", "--max-rate", "5MB")
 	require.Equal(t, "verified", m.State)
 	require.Empty(t, m.Error)
+	require.EqualValues(t, 5<<20, m.MaxRate)
+	require.Contains(t, s.ok("move", "status", "t-schema"), "5MB a second at most")
 	require.Positive(t, m.Rows)
 	require.Equal(t, m.Rows, m.OfRows, "which nobody has changed since")
 	require.Contains(t, s.ok("move", "status", "t-schema"), "of about")
@@ -44,6 +49,11 @@ func TestAMoveIsSaidToStandStillAndIsGoneOnWith(t *testing.T) {
 	require.Empty(t, found.Residue)
 	require.Len(t, found.Findings, 1)
 	require.Contains(t, found.Findings[0].Fix, "landlord move resume t-schema")
+
+	require.Equal(t, 2, s.run("move", "resume", "t-schema", "--max-rate", "1").status)
+	require.EqualValues(t, 1<<20, s.move("resume", "t-schema", "--max-rate", "1MB", "--wait").MaxRate)
+	require.EqualValues(t, 1<<20, s.move("resume", "t-schema", "--wait").MaxRate)
+	require.Zero(t, s.move("resume", "t-schema", "--max-rate", "0", "--wait").MaxRate)
 
 	require.Equal(t, 1, s.run("move", "start", "t-schema", "--to", "database").status, "it is being moved")
 	require.Equal(t, 1, s.run("move", "rollback", "t-schema").status, "it is not cut over")
@@ -162,6 +172,8 @@ func TestAClusterIsDrainedByMoves(t *testing.T) {
 	require.NotEmpty(t, plan.Residents)
 	require.Len(t, plan.Moves, len(plan.Residents))
 	require.Equal(t, "active", s.cluster(from).State)
+	require.Equal(t, 2, s.run("cluster", "drain", from, "--max-rate", "1kB").status)
+	require.Equal(t, 2, s.run("cluster", "drain", from, "--stay", "--max-rate", "1MB").status)
 	require.Equal(t, 2, s.run("cluster", "drain", from, "--complete").status)
 
 	s.ok("tenant", "suspend", "neighbour")

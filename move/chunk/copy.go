@@ -25,7 +25,7 @@ import (
 // Nothing was written.
 var ErrFencedOff = errors.New("the target is filled by somebody else")
 
-// Config of a copy. All but Workers, Size, Since and Progress are required.
+// Config of a copy. All but Workers, Size, Rate, Since and Progress are required.
 type Config struct {
 	Move  string // uuid, under which the ledger is kept
 	Pairs []table.Pair
@@ -37,9 +37,13 @@ type Config struct {
 	Fence        Fence
 	// Since is the transaction id at which the stream's slot was known to be there: of every transaction from it on, the stream has
 	// all changes. 0: there is no stream.
-	Since    uint64
-	Workers  int            // chunks at once; default: 1
-	Size     int64          // bytes of a chunk, roughly; default: 16 MiB
+	Since   uint64
+	Workers int   // chunks at once; default: 1
+	Size    int64 // bytes of a chunk, roughly; default: 16 MiB
+	// Rate is how many bytes a second all workers together bring over at most, as they are sent, and within one database as the rows
+	// lie in the table. Chunks are smaller then. A table that has to be copied as one chunk within a database goes at once. 0: as many
+	// as they can.
+	Rate     int64
 	Progress func(Progress) // called after each chunk, one call at a time; nil: nobody listens
 }
 
@@ -62,8 +66,8 @@ const defaultSize = 16 << 20
 // the same call again goes on. A copy that is complete is nothing to do. [ErrFencedOff] ends it for good, a [*ConflictError] until
 // somebody has seen to the row that is in the way.
 func Copy(ctx context.Context, cfg Config) (Progress, error) {
-	c := &copier{Config: cfg}
-	c.Workers, c.Size = cmp.Or(cfg.Workers, 1), cmp.Or(cfg.Size, defaultSize)
+	c := &copier{Config: cfg, pace: newPace(cfg.Rate)}
+	c.Workers, c.Size = cmp.Or(cfg.Workers, 1), pacedSize(cmp.Or(cfg.Size, defaultSize), cfg.Rate)
 	if err := c.run(ctx); err != nil {
 		return c.done, fmt.Errorf("copy the tenant's rows: %w", err)
 	}
@@ -72,6 +76,7 @@ func Copy(ctx context.Context, cfg Config) (Progress, error) {
 
 type copier struct {
 	Config
+	pace *pace
 	mu   sync.Mutex // guards done and divisions, and Progress being called once at a time
 	done Progress
 }

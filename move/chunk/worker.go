@@ -79,10 +79,14 @@ func (c *copier) copy(ctx context.Context, source, target *pgx.Conn, j job) (err
 	} else {
 		gone, err = c.send(ctx, source, target, j, &e)
 	}
-	if err == nil {
-		c.add(Progress{Rows: e.rows - gone.Rows, Bytes: e.bytes - gone.Bytes})
+	if err != nil {
+		return err
 	}
-	return err
+	c.add(Progress{Rows: e.rows - gone.Rows, Bytes: e.bytes - gone.Bytes})
+	if !c.SameDatabase || j.anew { // paid for, or gone at once
+		return nil
+	}
+	return c.pace.pay(ctx, e.bytes)
 }
 
 // send copies from one server to the other.
@@ -94,7 +98,7 @@ func (c *copier) send(ctx context.Context, source, target *pgx.Conn, j job, e *e
 				return err
 			}
 			out, in := statements(j.pair, j.bounds)
-			if e.rows, e.bytes, err = transfer(ctx, source, target, out, in); err != nil {
+			if e.rows, e.bytes, err = c.transfer(ctx, source, target, out, in); err != nil {
 				return err
 			}
 			return e.write(ctx, tx, c.Move, j.pair.Source.Name)
@@ -249,18 +253,25 @@ func statements(p table.Pair, b bounds) (out, in string) {
 }
 
 // transfer runs both copies against each other.
-func transfer(ctx context.Context, source, target *pgx.Conn, out, in string) (rows, bytes int64, err error) {
+func (c *copier) transfer(ctx context.Context, source, target *pgx.Conn, out, in string) (rows, bytes int64, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	p := newPipe()
 	sent := make(chan error, 1)
+	pacing, stop := context.WithCancel(ctx)
+	defer stop()
 	go func() {
-		_, err := source.PgConn().CopyTo(ctx, p, out)
+		w := &pacedWriter{pace: c.pace, ctx: pacing, w: p}
+		_, err := source.PgConn().CopyTo(ctx, w, out)
+		if err == nil {
+			err = w.settle()
+		}
 		p.finish(err)
 		sent <- err
 	}()
 	tag, err := target.PgConn().CopyFrom(ctx, p, in)
 	p.abandon()
+	stop()
 	outErr := <-sent
 	switch {
 	case errors.Is(outErr, errAbandoned):

@@ -15,7 +15,7 @@ import (
 type Estimate struct {
 	Rows   int64           `json:"rows"`
 	Bytes  int64           `json:"bytes"` // as they lie in tables, without indexes
-	Copy   time.Duration   `json:"copy"`  // roughly, in nanoseconds, by one worker on servers that have little else to do
+	Copy   time.Duration   `json:"copy"`  // roughly, in nanoseconds, by one worker on servers that have little else to do, and at most at the rate that is asked for
 	Tables []TableEstimate `json:"tables"`
 }
 
@@ -53,6 +53,9 @@ func (c *checker) estimate(ctx context.Context, s *side) error {
 		e.Bytes += one.Bytes
 	}
 	seconds := max(float64(e.Rows)/rowsPerSecond, float64(e.Bytes)/bytesPerSecond)
+	if c.MaxRate > 0 {
+		seconds = max(seconds, float64(e.Bytes)/float64(c.MaxRate))
+	}
 	e.Copy = time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)
 	c.report.Estimate = e
 	return nil

@@ -33,6 +33,7 @@ type Config struct {
 
 	Offline bool  // the tenant is closed for the whole of its copy: the servers need no logical WAL, and there is no way back
 	MaxWAL  int64 // bytes that the move's slots may hold back; default: [placement.DefaultMaxWAL]
+	MaxRate int64 // bytes that are copied in a second at most; 0: as many as can be
 	// AllowAsync accepts standbys that may lose the last commits when they are promoted.
 	AllowAsync bool
 	Old        time.Duration // a writing transaction that is open for longer is worth a warning; default: 5 minutes
