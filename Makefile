@@ -53,7 +53,7 @@ matrix-sample: postgres ## the same for one failure of each transition, some of 
 
 .PHONY: storm
 storm: postgres ## run 100,000 operations in each mode while everything fails that can, and random programs beside hostile tenants (hours)
-	LANDLORD_SCALE=full go test -count=1 -v -timeout 24h -run AStorm ./router
+	LANDLORD_SCALE=full go test -count=1 -v -timeout 24h -parallel 4 -run AStorm ./router
 	LANDLORD_SCALE=full go test -count=1 -v -timeout 24h -run TenantsAreApart ./integration
 
 .PHONY: check

@@ -65,6 +65,7 @@ func TestAStormLeaksNothing(t *testing.T) {
 				db := func() *router.DB { return routers[rand.IntN(2)].Tenant(p.Tenant) }
 				s.citizens = append(s.citizens, &citizen{
 					id:   p.Tenant.String(),
+					at:   p.Home.Database,
 					each: func(ctx context.Context, fn func(context.Context, door) error) error { return fn(ctx, db()) },
 					tx: func(ctx context.Context, fn func(context.Context, door) error) error {
 						return db().Tx(ctx, func(ctx context.Context, tx *router.Tx) error { return fn(ctx, tx) })
@@ -139,7 +140,7 @@ func TestAStormFindsTheLeaksOfASessionSetting(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newControl(t, apart)
-			s.rage(scale(400, 100_000), 8)
+			s.rage(scale(400, 10_000), 8)
 			t.Log(s.summary())
 			s.requireAll()
 			require.Positive(t, s.leaks.Load(), "the storm sees no leak where there must be some")

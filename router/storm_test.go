@@ -28,6 +28,7 @@ type door interface {
 // citizen is a tenant as somebody lets it work.
 type citizen struct {
 	id    string
+	at    string                                                                // its database
 	each  func(ctx context.Context, fn func(context.Context, door) error) error // every statement by itself
 	tx    func(ctx context.Context, fn func(context.Context, door) error) error
 	wrote atomic.Int64
@@ -48,6 +49,7 @@ type storm struct {
 	left   atomic.Int64 // operations
 	struck atomic.Int64 // faults
 	leaks  atomic.Int64
+	took   time.Duration
 	mu     sync.Mutex // guards what follows
 	count  map[string]int
 	ended  map[string]int // by what callers were told
@@ -76,6 +78,7 @@ func (s *storm) rage(operations, goroutines int) {
 	seed := seedOf(s.t)
 	s.count, s.ended = make(map[string]int), make(map[string]int)
 	s.left.Store(int64(operations))
+	begun := time.Now()
 	var work sync.WaitGroup
 	for i := range goroutines {
 		w := &worker{storm: s, Rand: rand.New(rand.NewPCG(seed, uint64(i))), name: strconv.Itoa(i)} //nolint:gosec // repeatable
@@ -86,6 +89,7 @@ func (s *storm) rage(operations, goroutines int) {
 		})
 	}
 	work.Wait()
+	s.took = time.Since(begun)
 }
 
 // leak notes that somebody was given what is another's.
@@ -131,7 +135,7 @@ func (w *worker) operation() {
 		w.forget(ctx)
 		return
 	}
-	who := w.citizens[w.IntN(len(w.citizens))]
+	who := w.choose()
 	if w.IntN(8) == 0 { // a caller who leaves
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(w.IntN(4000))*time.Microsecond)
 		defer cancel()
@@ -150,6 +154,21 @@ func (w *worker) operation() {
 	}()
 	<-over
 	w.note(name, err)
+}
+
+// turn is how many operations come for tenants of one database before it is another's turn.
+const turn = 25
+
+// choose returns a tenant, mostly one of the database whose turn it is. If every caller came for another database, routers of few
+// connections would do little but close them for each other.
+func (w *worker) choose() *citizen {
+	at := w.citizens[int(w.left.Load())/turn%len(w.citizens)].at
+	comes := w.IntN(turn) == 0 // out of turn
+	for {
+		if who := w.citizens[w.IntN(len(w.citizens))]; comes || who.at == at {
+			return who
+		}
+	}
 }
 
 // forget works without a tenant. It must be told so, and may not see a row.
@@ -350,8 +369,8 @@ func (s *storm) summary() string {
 	for _, n := range s.count {
 		operations += n
 	}
-	return fmt.Sprintf("%d operations, %d done and %d failed, %d leaks: %v", operations, s.ended["done"], s.ended["failed"], s.leaks.Load(),
-		strings.TrimPrefix(fmt.Sprint(s.count), "map"))
+	return fmt.Sprintf("%d operations in %v, %.0f in a second, %d done and %d failed, %d leaks: %v", operations, s.took.Round(time.Second),
+		float64(operations)/s.took.Seconds(), s.ended["done"], s.ended["failed"], s.leaks.Load(), strings.TrimPrefix(fmt.Sprint(s.count), "map"))
 }
 
 // requireAll proves that everything has happened. A short storm has no room for what is rare, but for much of it.
