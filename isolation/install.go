@@ -77,8 +77,8 @@ func (want Identity) Check(got Identity) error {
 	return nil
 }
 
-// Install makes or upgrades the home objects of conn's database, and sees to it that the keys of ring are known there. It
-// runs in one transaction and returns whether it changed anything. want.Version is ignored. A database that carries another
+// Install makes or upgrades the home objects of conn's database, makes routines anew that are not what it has installed ([Altered]),
+// and sees to it that the keys of ring are known there. It runs in one transaction and returns whether it changed anything. want.Version is ignored. A database that carries another
 // identity is ErrIdentity and stays as it is. The roles must exist (EnsureRoles).
 func Install(ctx context.Context, conn *pgx.Conn, want Identity, ring Keyring) (changed bool, err error) {
 	if err := checkMode(ctx, conn, want.Mode); err != nil {
@@ -171,7 +171,14 @@ func install(ctx context.Context, tx pgx.Tx, want Identity, f files) (changed bo
 			return false, fmt.Errorf("its objects have version %d, this program knows %d: use a newer release", have.Version, Version)
 		}
 		if checksum == f.checksum && have.Mode == want.Mode && have.AppLogin == want.AppLogin {
-			return false, nil
+			release, err := ReadRelease(want.Mode)
+			if err != nil {
+				return false, err
+			}
+			// Somebody may have replaced what a checksum of the files knows nothing of.
+			if names, err := altered(ctx, tx, release); err != nil || len(names) == 0 {
+				return false, err
+			}
 		}
 	}
 	if err := runAll(ctx, tx, f.once[have.Version:]); err != nil {

@@ -142,6 +142,39 @@ update landlord.identity set version = 1, checksum = 'of an older release'`)
 	}
 }
 
+// Somebody has replaced a routine, and dropped another, in a home that claims to be of this release.
+func TestInstallMakesAnewWhatSomebodyHasReplaced(t *testing.T) {
+	t.Parallel()
+	for _, mode := range modes {
+		for _, model := range models {
+			t.Run(string(mode)+" "+model, func(t *testing.T) {
+				t.Parallel()
+				p := newPlace(t, mode, model)
+				before := p.objects(t)
+				super := p.super(t)
+				names, err := isolation.Altered(t.Context(), super)
+				require.NoError(t, err)
+				require.Empty(t, names)
+				exec(t, super, "create or replace function landlord.tenant() returns text language sql stable as $$ select "+lit(p.other)+" $$; "+
+					"alter function landlord.no_tenant security definer; drop procedure landlord.secure; set search_path = landlord")
+				names, err = isolation.Altered(t.Context(), super)
+				require.NoError(t, err)
+				require.Equal(t, []string{"landlord.no_tenant", "landlord.secure", "landlord.tenant"}, names)
+
+				changed, err := isolation.Install(t.Context(), super, p.want, p.ring)
+				require.NoError(t, err)
+				require.True(t, changed)
+				exec(t, super, "reset search_path")
+				require.Equal(t, before, p.objects(t))
+				p.visit(t, p.tenant, func(conn *pgx.Conn) { require.Equal(t, ownRows, count(t, conn, "select from note")) })
+				changed, err = isolation.Install(t.Context(), super, p.want, p.ring)
+				require.NoError(t, err)
+				require.False(t, changed)
+			})
+		}
+	}
+}
+
 func TestInstallRefusesANewerReleasesHome(t *testing.T) {
 	t.Parallel()
 	h := newHome(t, isolation.Plain)

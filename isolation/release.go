@@ -1,10 +1,16 @@
 package isolation
 
 import (
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"regexp"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/landlord-go/landlord/migrations"
 )
@@ -69,6 +75,77 @@ func ReadRelease(mode Mode) (Release, error) {
 		}
 	}
 	return r, nil
+}
+
+// Sums lists landlord's routines, and the md5 of what each of them does: [SumSQL] makes the same of what is in a database. A
+// routine that another mode leaves behind has none.
+func (r Release) Sums() (names, sums []string) {
+	for _, routine := range r.Routines {
+		rights := "invoker"
+		if routine.Definer {
+			rights = "definer"
+		}
+		sum := md5.Sum([]byte(rights + "|" + strings.Join(routine.Settings, ",") + "|" + routine.Body))
+		names, sums = append(names, routine.Name), append(sums, hex.EncodeToString(sum[:]))
+	}
+	for _, name := range r.Others {
+		names, sums = append(names, name), append(sums, "")
+	}
+	return names, sums
+}
+
+// SumSQL is an SQL expression: the md5 of what a row p of pg_proc does. It holds where pg_catalog alone is searched, since
+// PostgreSQL writes names back as they are found.
+const SumSQL = `md5(case when p.prosecdef then 'definer|' else 'invoker|' end
+    || coalesce(array_to_string(p.proconfig, ','), '') || '|' || coalesce(pg_get_function_sqlbody(p.oid), p.prosrc))`
+
+// Altered names the routines of landlord's that are gone from a database, or do something else there than those of this release
+// and the database's mode. Where the home objects are of another release it names none: they cannot be compared.
+func Altered(ctx context.Context, conn beginner) (names []string, err error) {
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		id, checksum, err := readIdentity(ctx, tx)
+		if err != nil {
+			return err
+		}
+		release, err := ReadRelease(id.Mode)
+		if err != nil || checksum != release.Checksum {
+			return err
+		}
+		names, err = altered(ctx, tx, release)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("compare landlord's routines: %w", err)
+	}
+	return names, nil
+}
+
+// beginner is a connection, or a transaction that may go on.
+type beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
+// altered is Altered where the home objects are those of release.
+func altered(ctx context.Context, db beginner, release Release) (names []string, err error) {
+	const q = `
+select 'landlord.' || r.name from unnest($1::text[], $2::text[]) as r (name, sum)
+ where r.sum <> '' and not exists (select from pg_proc p
+        where p.pronamespace = 'landlord'::regnamespace and p.proname = r.name and r.sum = ` + SumSQL + `)
+ order by 1`
+	tx, err := db.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, tx.Rollback(ctx)) }() // which gives back the path
+	if _, err := tx.Exec(ctx, "set local search_path = pg_catalog"); err != nil {
+		return nil, err
+	}
+	routines, sums := release.Sums()
+	rows, err := tx.Query(ctx, q, pgx.QueryExecModeExec, routines, sums)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 var (

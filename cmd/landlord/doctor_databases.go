@@ -263,10 +263,16 @@ func (x *databaseCheck) asOperator(ctx context.Context, c placement.Cluster) {
 			return err
 		}
 		x.strangeKeys(known)
-		if x.found > 0 || !x.roles {
-			return nil // that nobody can enter has its reason there
+		if x.found == 0 && x.roles { // else it has its reason there that nobody can enter
+			if err := x.selfTest(ctx, conn); err != nil {
+				return err
+			}
 		}
-		return x.selfTest(ctx, conn)
+		altered, err := isolation.Altered(ctx, conn)
+		if len(altered) > 0 {
+			x.find("landlord init, which makes them anew; see who has changed them", "routines are not what landlord installs: %s", strings.Join(altered, ", "))
+		}
+		return err
 	})
 	if err != nil && x.found == 0 { // else the application's login has met it too
 		x.find("see why the operator cannot use it", "%v", err)

@@ -22,8 +22,8 @@ const (
 // nobody is a tenant that cannot exist: its home has no place in any cluster.
 var nobody = isolation.Entry{Tenant: "landlord doctor", Home: "-/-/-", Epoch: 1}
 
-// fixRoutines makes landlord's functions anew: init leaves those alone that claim to be of its release.
-const fixRoutines = "'landlord audit' names what was changed; in that database: update landlord.identity set checksum = ''; then: landlord init"
+// fixGrants makes landlord's grants anew: init leaves those alone of a database whose objects claim to be of its release.
+const fixGrants = "'landlord audit' names what was changed; in that database: update landlord.identity set checksum = ''; then: landlord init"
 
 // errUndone ends a transaction that was only to show something.
 var errUndone = errors.New("undone")
@@ -80,7 +80,7 @@ func (x *databaseCheck) selfTest(ctx context.Context, conn *pgx.Conn) error {
 		err := enterHome(ctx, conn, sealer, nobody, id.Clock)
 		switch {
 		case pgerr.Is(err, pgerr.InsufficientPrivilege):
-			x.find(fixRoutines, "nobody can enter a tenant: %v", err)
+			x.find(fixGrants, "nobody can enter a tenant: %v", err)
 			return errUndone
 		case pgerr.Is(err, pgerr.BadSeal): // which key it does not know has been said
 			return errUndone
@@ -93,7 +93,7 @@ func (x *databaseCheck) selfTest(ctx context.Context, conn *pgx.Conn) error {
 		case err != nil && !pgerr.Is(err, pgerr.NoTenant):
 			return err
 		case reads != nobody.Tenant:
-			x.find(fixRoutines, "the seal does not hold: who enters tenant %q is %q to the policies", nobody.Tenant, reads)
+			x.find("landlord init; 'landlord audit' names what else was changed", "the seal does not hold: who enters tenant %q is %q to the policies", nobody.Tenant, reads)
 		}
 		return errUndone
 	})

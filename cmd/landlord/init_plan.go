@@ -187,6 +187,13 @@ func (h *house) planHome(ctx context.Context, c placement.Cluster, known bool, w
 		case id.Version < isolation.Version:
 			would("upgrade landlord's objects in %s from version %d to %d", c.SharedDatabase, id.Version, isolation.Version)
 		}
+		altered, err := isolation.Altered(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if len(altered) > 0 {
+			would("make %s anew in %s, which somebody has changed", strings.Join(altered, ", "), c.SharedDatabase)
+		}
 		pending, err := set.PendingHere(ctx, conn, isolation.SharedSchema)
 		if err == nil && pending > 0 && residents == 0 {
 			would("apply %d migrations in %s", pending, c.SharedDatabase)

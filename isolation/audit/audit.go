@@ -11,9 +11,7 @@ package audit
 
 import (
 	"context"
-	"crypto/md5"
 	"embed"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -59,7 +57,7 @@ func Check(ctx context.Context, conn *pgx.Conn, db Database) ([]Finding, error) 
 	if err != nil {
 		return nil, fmt.Errorf("audit the database: %w", err)
 	}
-	names, sums := routines(release)
+	names, sums := release.Sums()
 	var findings []Finding
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		// What is written back is qualified where pg_catalog alone is searched. Nothing says how many rows the sets of the query
@@ -115,7 +113,7 @@ var query = func() string {
 	for _, name := range []string{"tables", "policies", "relations", "routines", "database", "landlord", "roles"} {
 		rules = append(rules, read(name))
 	}
-	text := strings.ReplaceAll(strings.Join(rules, "union all\n"), "{fixed releases}", fixedReleases())
+	text := strings.NewReplacer("{fixed releases}", fixedReleases(), "{sum}", isolation.SumSQL).Replace(strings.Join(rules, "union all\n"))
 	return "with recursive\n" + read("base") + "finding as (\n" + text +
 		")\nselect rule, object, detail, fix from finding"
 }()
@@ -126,20 +124,4 @@ func read(name string) string {
 		panic(err) // it is compiled in
 	}
 	return string(text)
-}
-
-// routines lists landlord's own routines and the sums of what they do. PostgreSQL makes the same sums in the query.
-func routines(r isolation.Release) (names, sums []string) {
-	for _, routine := range r.Routines {
-		rights := "invoker"
-		if routine.Definer {
-			rights = "definer"
-		}
-		sum := md5.Sum([]byte(rights + "|" + strings.Join(routine.Settings, ",") + "|" + routine.Body))
-		names, sums = append(names, routine.Name), append(sums, hex.EncodeToString(sum[:]))
-	}
-	for _, name := range r.Others {
-		names, sums = append(names, name), append(sums, "")
-	}
-	return names, sums
 }

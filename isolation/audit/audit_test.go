@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -113,6 +114,39 @@ func TestAnAuditWritesNothing(t *testing.T) {
 		conn := h.Super(t, name)
 		exec(t, conn, "set default_transaction_read_only = on")
 		require.Empty(t, h.findings(t, conn))
+	}
+}
+
+// What somebody has made of landlord's routines is named in the home of every model, and made anew by what init calls.
+func TestReplacedRoutinesAreNamedUntilTheyAreInstalledAnew(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, testhouse.Options{})
+	clusters, err := h.Catalog.Clusters(t.Context())
+	require.NoError(t, err)
+	for model, p := range h.tenants {
+		conn := h.Super(t, p.Home.Database)
+		require.Empty(t, h.findings(t, conn), model)
+		exec(t, conn, "create or replace function landlord.tenant() returns text language sql stable as $$ select 'x' $$; drop procedure landlord.secure; "+
+			"create function landlord.enter(text) returns text language sql as $$ select '' $$; alter function landlord.enter(text) owner to landlord_guard; "+
+			"revoke all on function landlord.enter(text) from public")
+		said := map[string]string{}
+		for _, f := range h.findings(t, conn) {
+			if f.Rule == "landlord-routine" {
+				said[f.Object] = f.Detail + strings.Join(f.SQL, ";")
+			}
+		}
+		require.Equal(t, map[string]string{
+			"landlord.tenant()":    "it is not what landlord installs: landlord init makes it anew",
+			"landlord.secure":      "it is gone: landlord init makes it anew",
+			"landlord.enter(text)": "it stands beside landlord's owndrop routine landlord.enter(text)",
+		}, said, model)
+
+		exec(t, conn, "drop routine landlord.enter(text)")
+		_, err = h.Service.SetUp(t.Context(), clusters[0])
+		require.NoError(t, err)
+		_, err = h.Service.Upgrade(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, h.findings(t, conn), model)
 	}
 }
 

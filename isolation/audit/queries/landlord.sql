@@ -27,12 +27,14 @@ union all
 select 'landlord-outdated', 'schema landlord', 'version ' || i.version, null
   from landlord.identity i where i.checksum <> $7
 union all
-select 'landlord-routine', p.oid::regprocedure::text, case when r.name is null then 'landlord has none of that name' else 'it is not what landlord installs' end,
-       array[case when r.name is null then 'drop routine ' || p.oid::regprocedure
-                  else 'update landlord.identity set checksum = '''' -- then run landlord init, which makes it anew' end]
-  from pg_proc p join own on own.oid = p.pronamespace
-  left join unnest($5::text[], $6::text[]) as r (name, sum) on r.name = p.proname
+select 'landlord-routine', coalesce(p.oid::regprocedure::text, 'landlord.' || r.name),
+       case when p.oid is null then 'it is gone: landlord init makes it anew'
+            when r.name is null then 'landlord has none of that name'
+            when r.stands then 'it stands beside landlord''s own'
+            else 'it is not what landlord installs: landlord init makes it anew' end,
+       case when r.name is null or r.stands then array['drop routine ' || p.oid::regprocedure] end
+  from (select p.oid, p.proname, {sum} as sum from pg_proc p join own on own.oid = p.pronamespace) p
+  full join (select r.name, r.sum, exists (select from pg_proc p join own on own.oid = p.pronamespace where p.proname = r.name and {sum} = r.sum) as stands
+               from unnest($5::text[], $6::text[]) as r (name, sum)) r on r.name = p.proname
   cross join landlord.identity i
- where i.checksum = $7
-   and (r.name is null or r.sum <> '' and r.sum <> md5(case when p.prosecdef then 'definer|' else 'invoker|' end
-           || coalesce(array_to_string(p.proconfig, ','), '') || '|' || coalesce(pg_get_function_sqlbody(p.oid), p.prosrc)))
+ where i.checksum = $7 and r.sum is distinct from '' and r.sum is distinct from p.sum
