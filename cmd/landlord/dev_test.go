@@ -28,8 +28,16 @@ type devStatus struct {
 	Config string
 }
 
-// devUp starts the two servers, for one test.
+// devUp starts the two servers, for one test. They have been set up already, as copies are quickly; with all else the command does
+// what it does on first use.
 func devUp(t *testing.T, s *shop) devStatus {
+	t.Helper()
+	copyNewServers(t, s)
+	return devUpAnew(t, s)
+}
+
+// devUpAnew has the servers set up too.
+func devUpAnew(t *testing.T, s *shop) devStatus {
 	t.Helper()
 	t.Cleanup(func() { s.ok("dev", "down", "--purge") })
 	return parse[devStatus](t, s.ok("dev", "up", "--json"))
@@ -38,7 +46,7 @@ func devUp(t *testing.T, s *shop) devStatus {
 func TestDevUpCanBeRepeatedAndDownKeepsTheData(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	up := devUp(t, s)
+	up := devUpAnew(t, s)
 	require.Len(t, up.Servers, 2)
 	for _, server := range up.Servers {
 		require.True(t, server.Running)
@@ -82,7 +90,7 @@ func read(t *testing.T, s *shop, name string) string {
 func TestDevUpWritesSecretsThatOthersCannotRead(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	devUp(t, s)
+	devUpAnew(t, s)
 	var seen []string
 	secrets := filepath.Join(s.dir, ".landlord/secrets")
 	err := filepath.WalkDir(secrets, func(path string, d fs.DirEntry, err error) error {

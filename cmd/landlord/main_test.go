@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/landlord-go/landlord/internal/pglocal"
+	"github.com/landlord-go/landlord/internal/pgtest"
 )
 
 // binary is the program under test, built once.
@@ -38,6 +39,7 @@ func buildAndRun(m *testing.M) (code int, err error) {
 	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", binary, ".").CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build landlord: %w\n%s", err, out)
 	}
+	defer func() { err = errors.Join(err, removeNewServers()) }()
 	return m.Run(), nil
 }
 
@@ -48,9 +50,15 @@ type shop struct {
 	env []string
 }
 
+// newShop makes a folder that every user can enter, in memory where there is room: a server's account reaches the servers in it, and
+// nothing waits for a disk.
 func newShop(t *testing.T) *shop {
 	t.Helper()
-	return &shop{t: t, dir: t.TempDir()}
+	dir, err := os.MkdirTemp(pgtest.Scratch(), "landlord-shop-")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	require.NoError(t, os.Chmod(dir, 0o755))
+	return &shop{t: t, dir: dir}
 }
 
 type result struct {

@@ -30,7 +30,7 @@ func (s *shop) add(slug, model string, args ...string) placed {
 func TestFromOutside(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	require.Len(t, devUp(t, s).Servers, 2)
+	require.Len(t, devUpAnew(t, s).Servers, 2)
 
 	s.ok("init")
 	again := parse[initOutput](t, s.ok("init", "--json"))
