@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -87,10 +88,11 @@ func New(t testing.TB, opts Options) *House {
 	h.Catalog = h.OpenCatalog(t, h.CatalogDSN)
 	_, err = h.Catalog.Init(ctx, opts.IDType)
 	require.NoError(t, err)
-	if opts.Migrations == nil {
-		opts.Migrations = os.DirFS(SampleDir())
+	load := sample
+	if opts.Migrations != nil {
+		load = func() (*migrate.Set, error) { return migrate.Load(opts.Migrations) }
 	}
-	set, err := migrate.Load(opts.Migrations)
+	set, err := load()
 	require.NoError(t, err)
 	h.Service, err = onboard.New(onboard.Config{Catalog: h.Catalog, Keys: h.Keys, Builder: set, Mode: opts.Mode})
 	require.NoError(t, err)
@@ -125,6 +127,9 @@ func New(t testing.TB, opts Options) *House {
 	}
 	return h
 }
+
+// sample is loaded once for all houses: reading goose files takes longer than one would think, most of all with the race detector on.
+var sample = sync.OnceValues(func() (*migrate.Set, error) { return migrate.Load(os.DirFS(SampleDir())) })
 
 // SampleDir is the folder of the sample application's migrations.
 func SampleDir() string {
