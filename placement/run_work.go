@@ -2,6 +2,7 @@ package placement
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +16,7 @@ type Claim struct {
 	Worker   string
 	Limit    int
 	Share    int           // how many workers share what there is: none takes more than a part of it, up to Limit
+	Least    int           // fewer are not worth a claim of their own: they are not shared. Default: 1
 	TTL      time.Duration // on the catalog's clock
 }
 
@@ -38,7 +40,7 @@ page as (
   select t.run, t.cluster, t.database, t.place from landlord.runs r, first f, landlord.run_targets t
    where t.database = f.database and ` + due + `
    order by t.wave, t.not_before, t.place
-   limit (select greatest(1, least($4::bigint, count(*) / $7::bigint)) from (
+   limit (select greatest($8::bigint, least($4::bigint, count(*) / $7::bigint)) from (
             select from landlord.runs r, landlord.run_targets t where ` + due + ` limit $4::bigint * $7::bigint) n)
      for share of r for update of t skip locked)
 update landlord.run_targets t
@@ -46,37 +48,33 @@ update landlord.run_targets t
   from page p join landlord.runs r on r.id = p.run
  where (t.run, t.cluster, t.database, t.place) = (p.run, p.cluster, p.database, p.place)
 returning t.cluster, t.database, t.place, t.scope, coalesce(t.tenant, ''), t.wave, t.state, t.lease, r.number << 32 | t.lease`
-	err = c.ledger(ctx, "claim targets", func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, query, claim.Run, claim.Cluster, claim.Database, claim.Limit, claim.Worker, claim.TTL, claim.Share)
-		if err != nil {
-			return err
-		}
+	args := []any{
+		claim.Run, claim.Cluster, claim.Database, claim.Limit, claim.Worker, claim.TTL, claim.Share, min(max(claim.Least, 1), claim.Limit),
+	}
+	err = c.ledgerAtOnce(ctx, "claim targets", query, args, func(rows pgx.Rows) (err error) {
 		targets, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t RunTarget, err error) {
 			err = row.Scan(&t.Home.Cluster, &t.Home.Database, &t.Home.Schema, &t.Scope, &t.Tenant, &t.Wave, &t.State, &t.Lease, &t.Fence)
 			return t, err
 		})
 		return err
 	})
-	return targets, err
+	if err != nil {
+		return nil, err
+	}
+	return targets, nil
 }
 
 // Attend says that a process works on a run, and will say so again within ttl.
 func (c *Catalog) Attend(ctx context.Context, run string, ttl time.Duration) error {
 	const update = `update landlord.runs set seen_until = greatest(seen_until, clock_timestamp() + $2) where id = $1`
-	return c.ledger(ctx, "attend to the run", func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, update, run, ttl)
-		return err
-	})
+	return c.ledgerAtOnce(ctx, "attend to the run", update, []any{run, ttl}, nil)
 }
 
 // RenewTargets renews all that a worker holds.
 func (c *Catalog) RenewTargets(ctx context.Context, run, worker string, ttl time.Duration) error {
 	const update = `
 update landlord.run_targets set leased_until = clock_timestamp() + $3 where run = $1 and worker = $2 and state = 'leased'`
-	return c.ledger(ctx, "renew targets", func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, update, run, worker, ttl)
-		return err
-	})
+	return c.ledgerAtOnce(ctx, "renew targets", update, []any{run, worker, ttl}, nil)
 }
 
 // TargetResult is what a worker made of a target that it holds.
@@ -116,8 +114,14 @@ returning t.state = 'failed' and not t.blameless`
 		clusters[i], databases[i], places[i] = r.Target.Home.Cluster, r.Target.Home.Database, r.Target.Home.Schema
 		leases[i], states[i], blameless[i], sqlstates[i], errs[i] = r.Target.Lease, string(r.State), r.Blameless, r.SQLState, r.Error
 	}
-	return c.ledger(ctx, "record results", func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, update, run, worker, patience, clusters, databases, places, leases, states, blameless, sqlstates, errs)
+	const act = "record results"
+	args := []any{run, worker, patience, clusters, databases, places, leases, states, blameless, sqlstates, errs}
+	if !slices.ContainsFunc(results, func(r TargetResult) bool { return r.Error != "" || r.State == TargetFailed }) {
+		return c.ledgerAtOnce(ctx, act, update, args, nil)
+	}
+	// Whatever dies, no failure is on record without what follows from it.
+	return c.ledger(ctx, act, func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, update, args...)
 		if err != nil {
 			return err
 		}
@@ -153,7 +157,7 @@ update landlord.runs r
 
 // AdvanceRun takes a run a step further when nothing is left to do in its wave: it begins the next one, if [Catalog.PassWave] has
 // passed this one where something stands between them, pauses after the wave that was asked for, or, when last, ends the run. Targets whose database or server failed fail with it, and those whose
-// tenant is gone are skipped. It returns the run as it is then, and how many targets are still to be done before it goes on.
+// tenant is gone are skipped, in the next wave too, before somebody tries them. It returns the run as it is then, and how many targets are still to be done before it goes on.
 func (c *Catalog) AdvanceRun(ctx context.Context, run string, last bool) (r Run, open int, err error) {
 	const gone = `
 update landlord.run_targets t

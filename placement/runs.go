@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -393,8 +394,49 @@ func (c *Catalog) ledgerWithin(ctx context.Context, act string, idle time.Durati
 	begin := fmt.Sprintf(`
 begin isolation level read committed;
 set local idle_in_transaction_session_timeout = %d;
-set local lock_timeout = %d`, idle.Milliseconds(), max(c.cfg.Retry, c.cfg.Timeout).Milliseconds())
+set local lock_timeout = %d`, idle.Milliseconds(), c.lockTimeout().Milliseconds())
 	return c.try(ctx, act, func(ctx context.Context) error {
 		return pgx.BeginTxFunc(ctx, c.pool, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error { return fn(ctx, tx) })
 	})
 }
+
+// ledgerAtOnce is ledger for one statement, in one round trip. It never waits for the caller with a lock in hand: the end of the
+// transaction is sent along. take, if not nil, gets the rows.
+func (c *Catalog) ledgerAtOnce(ctx context.Context, act, query string, args []any, take func(rows pgx.Rows) error) error {
+	return c.try(ctx, act, func(ctx context.Context) (err error) {
+		var b pgx.Batch
+		b.Queue(`begin isolation level read committed`)
+		b.Queue(`select set_config('lock_timeout', $1, true)`, strconv.FormatInt(c.lockTimeout().Milliseconds(), 10))
+		b.Queue(query, args...)
+		b.Queue(`commit`)
+		results := c.pool.SendBatch(ctx, &b)
+		defer func() {
+			if closeErr := results.Close(); err == nil {
+				err = closeErr
+			}
+		}()
+		for range 2 {
+			if _, err := results.Exec(); err != nil {
+				return err
+			}
+		}
+		rows, err := results.Query()
+		if err != nil {
+			return err
+		}
+		if take == nil {
+			take = func(rows pgx.Rows) error {
+				rows.Close()
+				return rows.Err()
+			}
+		}
+		if err := take(rows); err != nil {
+			return err
+		}
+		_, err = results.Exec()
+		return err
+	})
+}
+
+// lockTimeout is how long the ledger waits for whoever changes the same rows.
+func (c *Catalog) lockTimeout() time.Duration { return max(c.cfg.Retry, c.cfg.Timeout) }

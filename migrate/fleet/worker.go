@@ -25,6 +25,7 @@ type worker struct {
 	scope migrate.Scope
 	used  int // targets that conn has seen
 
+	pace    time.Duration // what a target of the last page took; 0: nobody knows
 	retry   time.Duration // how long the target at hand is tried again at once
 	turned  bool          // the last target made room for others
 	claimed time.Time     // when it asked for what it holds
@@ -37,7 +38,7 @@ func (w *worker) loop(ctx context.Context) error {
 		w.claimed = time.Now()
 		targets, err := w.cfg.Catalog.ClaimTargets(ctx, placement.Claim{
 			Run: w.run.ID, Cluster: w.cluster, Database: w.favoured(), Worker: w.process, TTL: w.cfg.Lease,
-			Limit: pageSize, Share: w.cfg.Workers,
+			Limit: pageSize, Share: w.cfg.Workers, Least: w.least(),
 		})
 		if err != nil {
 			return err
@@ -68,6 +69,16 @@ func (w *worker) loop(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// least is how many targets are not worth sharing with workers that have nothing to do: to claim some and to record them costs as much
+// as a few small migrations.
+func (w *worker) least() int {
+	const worth = 100 * time.Millisecond
+	if w.pace == 0 {
+		return 1
+	}
+	return int(worth / w.pace)
+}
+
 // glimpse is how long a target is tried again at once while others of its page have not been tried at all.
 const glimpse = 300 * time.Millisecond
 
@@ -79,7 +90,16 @@ func (w *worker) page(ctx context.Context, targets []target) error {
 	lost, recorded := false, time.Now()
 	results := make([]placement.TargetResult, 0, len(targets))
 	fresh := len(targets)
+	begun := time.Now()
+	defer func() { w.pace = time.Since(begun) / time.Duration(fresh) }()
 	for i := 0; i < len(targets); i++ {
+		// Whoever waits for the others does not wait for those that were put behind them.
+		if time.Since(recorded) > flush || i == fresh {
+			if err := w.record(results); err != nil {
+				return err
+			}
+			results, recorded = results[:0], time.Now()
+		}
 		t := targets[i]
 		if ctx.Err() != nil || lost || !w.holds() {
 			results = append(results, placement.TargetResult{Target: t, State: placement.TargetPending}) // given back
@@ -87,25 +107,19 @@ func (w *worker) page(ctx context.Context, targets []target) error {
 		}
 		failed := err // to prepare: that holds for all
 		if failed == nil {
+			first := i < fresh && fresh > 1
 			w.retry = w.cfg.Retry
-			if i < fresh-1 {
+			if first {
 				w.retry = min(glimpse, w.retry)
 			}
 			failed = w.migrate(ctx, have, t)
 			lost = migrate.Judge(failed) == migrate.Unreachable || w.conn.IsClosed()
-			if i < fresh-1 && migrate.Judge(failed) == migrate.Again && !lost {
+			if first && migrate.Judge(failed) == migrate.Again && !lost {
 				targets = append(targets, t) // after those that nobody has tried yet
 				continue
 			}
 		}
 		results = append(results, w.result(t, failed))
-		// Whoever waits for the others does not wait for those that were put behind them.
-		if time.Since(recorded) > flush || i == fresh-1 && len(targets) > fresh {
-			if err := w.record(results); err != nil {
-				return err
-			}
-			results, recorded = results[:0], time.Now()
-		}
 	}
 	if lost {
 		w.close()
