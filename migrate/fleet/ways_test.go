@@ -9,7 +9,9 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -60,11 +62,11 @@ func landlordWay(t testing.TB, h *testhouse.House) way {
 	return way{"landlord", add, up}
 }
 
-// newHomes makes empty schema homes for tenants that only the catalog knows.
-func newHomes(t testing.TB, h *testhouse.House, database string, schemas []string) {
+// newHomes makes empty schema homes for tenants that only the catalog knows, and returns their ids.
+func newHomes(t testing.TB, h *testhouse.House, database string, schemas []string) (ids []string) {
 	t.Helper()
 	super := h.Super(t, database)
-	ids := make([]string, len(schemas))
+	ids = make([]string, len(schemas))
 	for i, s := range schemas {
 		ids[i] = h.NewID(t).String()
 		require.NoError(t, isolation.CreateSchema(t.Context(), super, s, ids[i]))
@@ -78,6 +80,7 @@ t as (insert into landlord.tenants (id, slug, state) select id, replace(schema, 
 insert into landlord.placements (tenant, model, cluster, database, schema, epoch) select id, 'schema', 'a', $3, schema, 1 from n`
 	_, err = catalog.Exec(t.Context(), insert, ids, schemas, database)
 	require.NoError(t, err)
+	return ids
 }
 
 // plainDatabase has schemas that know nothing of landlord, and one table of versions.
@@ -164,6 +167,54 @@ func rawString(t testing.TB) way {
 		require.NoError(t, g.Wait())
 	}
 	return way{"raw string", add, up}
+}
+
+// bareStep is what a run sends to homes, and nothing else of it: for each file of each home landlord's own message, with settings, lease,
+// securing and version row, on one connection for each worker. The homes are those of an installation of its own.
+func bareStep(t testing.TB) way {
+	h := testhouse.New(t, testhouse.Options{Clusters: []string{"a"}})
+	cluster, err := h.Catalog.Cluster(t.Context(), "a")
+	require.NoError(t, err)
+	login, err := cluster.LoginConfig(isolation.MigratorRole, cluster.SharedDatabase)
+	require.NoError(t, err)
+	tenants := make(map[string]string) // by schema
+	add := func(t testing.TB, schemas []string) {
+		t.Helper()
+		for i, id := range newHomes(t, h, cluster.SharedDatabase, schemas) {
+			tenants[schemas[i]] = id
+		}
+	}
+	have := make(map[string]int) // what a schema has already
+	by := migrate.Attempt{Run: uuid.NewString()}
+	limits := migrate.Limits{Lock: 100 * time.Millisecond, Statement: time.Minute} // those of fleet.New
+	up := func(t testing.TB, schemas []string, last, workers int) {
+		t.Helper()
+		set := files(t, last)
+		by.Lease++
+		var g errgroup.Group
+		for page := range slices.Chunk(schemas, (len(schemas)+workers-1)/workers) {
+			g.Go(func() error {
+				conn, err := pgx.ConnectConfig(t.Context(), login)
+				if err != nil {
+					return err
+				}
+				for _, s := range page {
+					to := migrate.Target{Scope: migrate.ScopeTenant, Schema: s, Tenant: tenants[s]}
+					for _, m := range set.Migrations()[have[s]:] {
+						if _, err := m.Apply(t.Context(), conn, to, by, limits); err != nil {
+							return err
+						}
+					}
+				}
+				return conn.Close(t.Context())
+			})
+		}
+		require.NoError(t, g.Wait())
+		for _, s := range schemas {
+			have[s] = last
+		}
+	}
+	return way{"bare step", add, up}
 }
 
 func rawText(set *migrate.Set, schema string, have int) string {
