@@ -96,7 +96,8 @@ bench-seal: postgres ## time every mode beside a hand-written filter and plain r
 .PHONY: bench-migrate
 bench-migrate: postgres ## time fleet migrations beside goose and raw SQL on a local server, over a thousand schemas
 	LANDLORD_SCALE=full go test -timeout 60m -v -run 'ManySchemas|TwoRoundTrips|ClientsMemory' ./migrate/fleet
-	go test -run '^$$' -bench . ./migrate/fingerprint ./onboard
+	LANDLORD_SCALE=full go test -timeout 60m -run '^$$' -bench . ./migrate/fingerprint
+	go test -run '^$$' -bench . ./onboard
 
 .PHONY: bench-move
 bench-move: postgres ## time the online mover: copy beside psql, apply beside a subscription, cutovers, neighbours, verification
