@@ -1,0 +1,76 @@
+package placement_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/landlord-go/landlord/placement"
+)
+
+func TestWorkersClaimTheirShareAndNoLessThanIsWorthIt(t *testing.T) {
+	t.Parallel()
+	dsn := catalogDSN(t)
+	c := open(t, placement.Config{DSN: dsn, Actor: "tester", MaxConns: 1, Retry: 300 * time.Millisecond, Timeout: 300 * time.Millisecond})
+	targets := make([]placement.RunTarget, 6)
+	for i := range targets {
+		targets[i] = placement.RunTarget{
+			Home: placement.Home{Cluster: "a", Database: "app", Schema: fmt.Sprintf("t_%d", i)}, Scope: "tenant", Wave: 1,
+		}
+	}
+	run, _, err := c.BeginRun(t.Context(), placement.Run{Files: "x", State: placement.RunRunning, Waves: 1}, targets)
+	require.NoError(t, err)
+	claim := func(worker string, limit, least int) ([]placement.RunTarget, error) {
+		return c.ClaimTargets(t.Context(), placement.Claim{
+			Run: run.ID, Cluster: "a", Worker: worker, Limit: limit, Share: 2, Least: least, TTL: time.Hour,
+		})
+	}
+
+	// Whoever has locked the run is not waited for without end, and the catalog can be asked again.
+	locker := connect(t, dsn)
+	exec(t, locker, "begin")
+	exec(t, locker, "select from landlord.runs for update")
+	_, err = claim("one", 50, 0)
+	require.ErrorIs(t, err, placement.ErrBusy)
+	exec(t, locker, "rollback")
+
+	half, err := claim("one", 50, 0)
+	require.NoError(t, err)
+	require.Len(t, half, 3, "of six")
+	two, err := claim("two", 50, 2)
+	require.NoError(t, err)
+	require.Len(t, two, 2, "a share of three would be one")
+	rest, err := claim("three", 1, 50)
+	require.NoError(t, err)
+	require.Len(t, rest, 1, "no more than the limit")
+	none, err := claim("four", 50, 0)
+	require.NoError(t, err)
+	require.Empty(t, none)
+
+	// What is done is recorded of those that a worker holds, and of no others.
+	done := func(worker string, targets []placement.RunTarget) {
+		results := make([]placement.TargetResult, len(targets))
+		for i, target := range targets {
+			results[i] = placement.TargetResult{Target: target, State: placement.TargetVerified}
+		}
+		require.NoError(t, c.FinishTargets(t.Context(), run.ID, worker, time.Minute, results))
+	}
+	done("one", half)
+	done("one", two)
+	require.NoError(t, c.RenewTargets(t.Context(), run.ID, "three", -time.Second))
+	again, err := claim("four", 50, 0)
+	require.NoError(t, err)
+	require.Len(t, again, 1)
+	require.Equal(t, rest[0].Home, again[0].Home)
+	require.Greater(t, again[0].Fence, rest[0].Fence)
+	done("three", rest)
+	all, err := c.RunTargets(t.Context(), run.ID)
+	require.NoError(t, err)
+	count := map[placement.TargetState]int{}
+	for _, target := range all {
+		count[target.State]++
+	}
+	require.Equal(t, map[placement.TargetState]int{placement.TargetVerified: 3, placement.TargetLeased: 3}, count)
+}
