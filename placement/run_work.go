@@ -96,7 +96,12 @@ func (c *Catalog) FinishTargets(ctx context.Context, run, worker string, patienc
 update landlord.run_targets t
    set state = case when d.state = 'pending' and d.error <> '' and clock_timestamp() - coalesce(t.trouble_at, clock_timestamp()) >= $3
                     then 'failed' else d.state end,
-       worker = null, leased_until = null, sqlstate = d.sqlstate, error = d.error, blameless = d.blameless,
+       worker = null, leased_until = null, sqlstate = d.sqlstate, error = d.error,
+       -- a home that goes, or is gone, fails in ways of its own
+       blameless = d.blameless or d.error <> '' and t.tenant is not null and not exists (
+           select from landlord.placements p join landlord.tenants n on n.id = p.tenant
+            where p.tenant = t.tenant and (p.cluster, p.database, p.schema) = (t.cluster, t.database, t.place)
+              and not coalesce(n.remove_after <= clock_timestamp(), false)),
        tries = case when d.error = '' then 0 else t.tries + 1 end,
        trouble_at = case when d.error <> '' then coalesce(t.trouble_at, clock_timestamp()) end,
        not_before = case when d.state = 'pending' and d.error <> ''

@@ -2,12 +2,14 @@ package placement_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/landlord-go/landlord/placement"
+	"github.com/landlord-go/landlord/tenant"
 )
 
 func TestWorkersClaimTheirShareAndNoLessThanIsWorthIt(t *testing.T) {
@@ -73,4 +75,44 @@ func TestWorkersClaimTheirShareAndNoLessThanIsWorthIt(t *testing.T) {
 		count[target.State]++
 	}
 	require.Equal(t, map[placement.TargetState]int{placement.TargetVerified: 3, placement.TargetLeased: 3}, count)
+}
+
+func TestAHomeThatGoesMeanwhileHaltsNoRun(t *testing.T) {
+	t.Parallel()
+	c := newCatalog(t)
+	addClusters(t, c, aCluster("a"))
+	var targets []placement.RunTarget
+	for _, slug := range []string{"goes", "gone", "stays"} {
+		p := place(t, c, placement.Request{Slug: tenant.Slug(slug), Model: placement.ModelSchema, Cluster: "a"})
+		require.NoError(t, c.SetState(t.Context(), p.Tenant, placement.StateActive))
+		targets = append(targets, placement.RunTarget{Home: p.Home, Tenant: p.Tenant.String(), Scope: "tenant", Wave: 1})
+		if slug == "stays" {
+			continue
+		}
+		require.NoError(t, c.ScheduleRemoval(t.Context(), p.Tenant, 0))
+		if slug == "gone" {
+			require.NoError(t, c.DeleteTenant(t.Context(), p.Tenant))
+		}
+	}
+	run, _, err := c.BeginRun(t.Context(), placement.Run{Files: "x", State: placement.RunRunning, Waves: 1, Canary: true}, targets)
+	require.NoError(t, err)
+	claimed, err := c.ClaimTargets(t.Context(), placement.Claim{Run: run.ID, Cluster: "a", Worker: "w", Limit: 9, Share: 1, TTL: time.Hour})
+	require.NoError(t, err)
+	require.Len(t, claimed, len(targets))
+	for _, want := range []struct {
+		homes []placement.RunTarget
+		state placement.RunState
+	}{{targets[:2], placement.RunRunning}, {targets[2:], placement.RunHalted}} {
+		var results []placement.TargetResult
+		for _, target := range claimed {
+			if slices.ContainsFunc(want.homes, func(h placement.RunTarget) bool { return h.Home == target.Home }) {
+				results = append(results, placement.TargetResult{Target: target, State: placement.TargetFailed, SQLState: "3F000", Error: "no schema"})
+			}
+		}
+		require.Len(t, results, len(want.homes))
+		require.NoError(t, c.FinishTargets(t.Context(), run.ID, "w", time.Minute, results))
+		run, err = c.RunByID(t.Context(), run.ID)
+		require.NoError(t, err)
+		require.Equal(t, want.state, run.State)
+	}
 }
