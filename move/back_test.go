@@ -1,6 +1,7 @@
 package move_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -52,6 +53,72 @@ set session_replication_role = replica; delete from %s.order_lines where positio
 	r.ask(t, m, placement.AskComplete)
 	m = r.await(t, m, move.Done)
 	require.Contains(t, m.Error, found, "nobody need have been watching")
+	r.nothingLeft(t, m)
+}
+
+// A driver that died behind the commit point has not compared the homes. Its successor does, before it takes the old one away.
+func TestTheComparisonThatADeadDriverOwesIsMade(t *testing.T) {
+	t.Parallel()
+	for name, differ := range map[string]bool{"alike": false, "different": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRemoval(t, testhouse.Options{}, place{shared, "a"}, place{schema, "b"})
+			w := r.write(t, 2)
+			m := r.begin(t, place{schema, "b"})
+			saved := map[move.Phase]backup{}
+			m = r.driveSaving(t, saved, m, move.ToReversing)
+			r.restore(t, saved[move.Fencing]) // it has died with what it knew
+			if differ {
+				r.SuperExec(t, m.Source.Home.Database, fmt.Sprintf(`
+set session_replication_role = replica; delete from order_lines where tenant_id = '%s' and position = 2`, r.tenant.Tenant))
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			mover, err := move.New(move.Config{Catalog: r.Catalog, Homes: r.Service, Progress: func(s move.Status) {
+				if s.Move.Phase == move.Reversing {
+					stop()
+				}
+			}})
+			require.NoError(t, err)
+			_, err = mover.Drive(ctx, m.ID, move.ToDone)
+			require.ErrorIs(t, err, context.Canceled)
+			m, err = r.Catalog.Move(t.Context(), m.ID)
+			require.NoError(t, err)
+			require.True(t, move.Uncompared(m), m.Error)
+
+			if differ {
+				_, err = r.mover.Drive(t.Context(), m.ID, move.ToDone)
+				var different *verify.MismatchError
+				require.ErrorAs(t, err, &different)
+				m, err = r.Catalog.Move(t.Context(), m.ID)
+				require.NoError(t, err)
+				require.Equal(t, move.Reversing, m.Phase)
+				require.Contains(t, m.Error, "after the cutover: ")
+				require.Contains(t, m.Error, "table order_lines has ")
+				require.False(t, move.Uncompared(m))
+			}
+			w.more(t, 3)
+			m = r.drive(t, m, move.ToDone)
+			w.done(t)
+			r.nothingLeft(t, m)
+		})
+	}
+}
+
+// Where there is no way back, and nothing to compare by, it is said once before the old home is taken away.
+func TestAComparisonThatCannotBeMadeAnyMoreIsSaid(t *testing.T) {
+	t.Parallel()
+	r := newRemoval(t, testhouse.Options{}, place{shared, "a"}, place{schema, "b"})
+	m := r.begin(t, place{schema, "b"})
+	saved := map[move.Phase]backup{}
+	m = r.driveSaving(t, saved, m, move.ToReversing)
+	r.restore(t, saved[move.Committed])
+	r.dropSlots(t, m)
+	_, err := r.mover.Drive(t.Context(), m.ID, move.ToDone)
+	require.ErrorContains(t, err, "were not compared, and cannot be any more")
+	r.livesAt(t, m.Target.Home, m.Epoch+1)
+	m = r.drive(t, m, move.ToDone) // somebody knows
+	require.Contains(t, m.Error, "were not compared")
 	r.nothingLeft(t, m)
 }
 

@@ -202,3 +202,35 @@ select clock_timestamp() from pg_advisory_lock(landlord.bypass_key()) bypass, pg
 		})
 	}
 }
+
+// A driver that stood still before it made its stream wakes when the move is over, and takes away what it has made then.
+func TestDriverThatIsLateTakesAwayWhatItHasMade(t *testing.T) {
+	t.Parallel()
+	r := newRemoval(t, testhouse.Options{}, place{shared, "a"}, place{schema, "b"})
+	m := r.begin(t, place{schema, "b"})
+	look := r.Super(t, m.Source.Home.Database)
+	seen := func(q string, args ...any) bool {
+		var found bool
+		require.NoError(t, look.QueryRow(t.Context(), "select exists ("+q+")", args...).Scan(&found))
+		return found
+	}
+	held := r.Super(t, m.Source.Home.Database)
+	_, err := held.Exec(t.Context(), "begin; lock table customers in share update exclusive mode") // so that it cannot be published
+	require.NoError(t, err)
+	c := r.cutOff(t)
+	ended := c.drive(t, m, move.Ready)
+	require.Eventually(t, func() bool {
+		return seen(`select from pg_stat_activity where $1 = any(pg_blocking_pids(pid)) and query like 'create publication%'`, held.PgConn().PID())
+	}, waitFor, tick)
+	c.Cut()
+	r.steal(t, m)
+	m = r.drive(t, m, move.ToAborted)
+	_, err = held.Exec(t.Context(), "rollback")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		return seen(`select from pg_replication_slots where starts_with(slot_name, 'landlord_move_' || $1) and confirmed_flush_lsn is not null`, compact(m.ID))
+	}, waitFor, tick)
+	c.Restore()
+	require.ErrorIs(t, <-ended, placement.ErrMoveLost)
+	r.nothingLeft(t, m)
+}

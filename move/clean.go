@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -188,4 +190,33 @@ func dropSlot(ctx context.Context, s side, name string) error {
 		_, err := conn.Exec(ctx, q, name)
 		return err
 	})
+}
+
+// tidyTimeout bounds the tidying up of a driver that has a successor.
+const tidyTimeout = 30 * time.Second
+
+// tidy takes away what this process may have made after its successor had taken everything away: it stood still between putting
+// down what it was about to make, and making it. Its streams have names of their own; what all drivers of the move share is left to the
+// successor, unless the move is over.
+func (d *drive) tidy(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyTimeout)
+	defer cancel()
+	_, err := d.cfg.Catalog.RenewMove(ctx, d.mv.ID, d.owner, lease)
+	if !errors.Is(err, placement.ErrMoveLost) {
+		return // what is on record is still this one's, or will be met by whoever comes next
+	}
+	now, err := d.cfg.Catalog.Move(ctx, d.mv.ID)
+	over := err == nil && now.Over()
+	for _, s := range []side{d.source, d.target} {
+		found, err := d.standing(ctx, s)
+		for _, x := range found.things {
+			own := strings.HasSuffix(x.Name, "_"+d.owner[:8])
+			if err == nil && (own && (x.Kind == placement.CleanSlot || x.Kind == placement.CleanPublication) || over && x.Kind == placement.CleanHold) {
+				err = d.patiently(ctx, x.String(), func() error { return d.remove(ctx, x) })
+			}
+		}
+		if err != nil {
+			d.log.WarnContext(ctx, "what was made too late could not be taken away: landlord doctor finds it", "move", d.mv.ID, "home", s.Home, "error", err)
+		}
+	}
 }

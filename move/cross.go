@@ -51,7 +51,9 @@ func (d *drive) cross(ctx context.Context, l leg, epoch int64, committed, undone
 	case d.stream.failed() != nil:
 		return undone, nil //nolint:nilerr // whoever stands by will see why the stream has ended
 	case errors.As(err, &busy):
-		d.mv.Error = err.Error()
+		if d.mv.Error != notCompared { // which is still to be done when it lives on where it is
+			d.mv.Error = err.Error()
+		}
 		d.note(err.Error())
 		if d.goal == Stay || d.mv.Auto {
 			return undone, nil
@@ -82,7 +84,7 @@ func (d *drive) cutover(ctx context.Context, l leg, epoch int64, follower cutove
 		ToState: l.state, Address: address, Follower: follower,
 		Sequences: cutover.Sequences(l.pairs, l.fromSequences, l.toSequences, l.to.Model == placement.ModelShared),
 		Same:      d.sameDatabase(), Back: l.direction == forward,
-		MaxPause: d.mv.MaxPause, Logger: d.log,
+		MaxPause: d.mv.MaxPause, Stalls: &d.stalls, Logger: d.log,
 		Step: func(ctx context.Context, name string) error {
 			if name == "cutover-gate" { // nobody waits yet
 				if err := d.confirm(ctx); err != nil {

@@ -33,8 +33,12 @@ type drive struct {
 	sequences      [2][]table.Sequence // of the source's schema, and of the target's; read with the pairs
 	life           context.Context     //nolint:containedctx // Drive's: a stream goes on from step to step
 	stream         *stream             // nil: none runs; written under mu
+	stalls         cutover.Stalls      // of all that this process has tried
 	frozen         cutover.Result      // of the cutover that this process has committed
-	different      error               // what the comparison of frozen has found
+	compared       bool                // frozen was, as far as it could be
+	different      error               // what that has found
+	compareAt      time.Time           // when to try again what an earlier driver did not come to compare
+	made           bool                // something was made on servers, or begun to be
 
 	mu      sync.Mutex // guards what follows
 	status  Status     // its move's Asked is what is asked for now
@@ -84,6 +88,9 @@ func (m *Mover) claim(ctx context.Context, id string, goal Goal, work func(*driv
 	d.stopStream()
 	cancel(context.Canceled)
 	keeper.Wait()
+	if err != nil && d.made {
+		d.tidy(ctx)
+	}
 	return d.mv, errors.Join(d.release(ctx), d.tell(ctx, err))
 }
 
@@ -118,6 +125,9 @@ func (d *drive) run(ctx context.Context) error {
 	if err := d.reaching(ctx, func() error { return d.readSides(ctx) }); err != nil {
 		return err
 	}
+	if err := d.retrying(ctx, d.reconcile); err != nil {
+		return err
+	}
 	if err := d.retrying(ctx, d.takeOver); err != nil {
 		return err
 	}
@@ -126,13 +136,14 @@ func (d *drive) run(ctx context.Context) error {
 		return err
 	}
 	for !d.mv.Over() {
-		if slices.Contains(reached[d.goal], d.mv.Phase) && (d.mv.Phase != Verified || d.stream != nil) { // else they may differ by now
+		// The homes may differ by now, if nobody has kept them in step, or an earlier driver has not come to compare them.
+		if slices.Contains(reached[d.goal], d.mv.Phase) && (d.mv.Phase != Verified || d.stream != nil) && !Uncompared(d.mv) {
 			return nil
 		}
 		if slices.Contains(missed[d.goal], d.mv.Phase) {
 			return fmt.Errorf("it has come too far, or not far enough, for that: %w", placement.ErrMovePhase)
 		}
-		if !slices.Contains(keepsError, d.mv.Phase) {
+		if !slices.Contains(keepsError, d.mv.Phase) && d.mv.Error != notCompared {
 			d.mv.Error = "" // on record it stays until the step has succeeded
 		}
 		to, err := d.step(ctx)
@@ -263,6 +274,10 @@ func (d *drive) advance(ctx context.Context, to Phase) error {
 	if err := checkStep(d.mv.Phase, to); err != nil {
 		return err
 	}
+	return d.record(ctx, to)
+}
+
+func (d *drive) record(ctx context.Context, to Phase) error {
 	if to == Committed || to == Reverting {
 		var done func()
 		ctx, done = outlive(ctx)

@@ -258,7 +258,9 @@ func tablesOf(pairs []table.Pair, of func(table.Pair) table.Table) []table.Table
 	return tables
 }
 
+// intend records what this process is about to make.
 func (d *drive) intend(ctx context.Context, things ...placement.Cleanup) error {
+	d.made = true
 	return d.reaching(ctx, func() error { return d.cfg.Catalog.Intend(ctx, d.mv.ID, d.owner, things...) })
 }
 

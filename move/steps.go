@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/landlord-go/landlord/internal/pgerr"
 	"github.com/landlord-go/landlord/internal/repl"
 	"github.com/landlord-go/landlord/isolation"
 	"github.com/landlord-go/landlord/move/chunk"
@@ -274,44 +276,51 @@ func (d *drive) settle(ctx context.Context) (Phase, error) {
 	if err := d.arrive(detached, d.leg(forward), d.mv.Epoch+1); err != nil {
 		return "", err
 	}
+	// Where another process has cut over, the old home is that one's to keep in step.
+	if err := d.takeOverEnd(detached, d.leg(reverse)); err != nil {
+		return "", err
+	}
 	d.stopStream()
 	if err := d.closeStream(ctx, forward); err != nil {
 		return "", err
 	}
 	if err := d.compareFrozen(ctx, forward); err != nil { // which keeps nobody from using the target
-		d.different = fmt.Errorf("after the cutover: %w; look at these rows, and roll back or complete the move", err)
-		d.mv.Error = d.different.Error()
+		d.differ(err)
 	}
 	return Reversing, nil
 }
 
 // arrive opens the home to which a tenant was passed on, and tells the catalog. From then on the other home is what has to go.
 func (d *drive) arrive(ctx context.Context, l leg, epoch int64) error {
-	to, was := l.to.Placement, epoch-1
+	to := l.to.Placement
 	to.Epoch = epoch
-	routed := func(ctx context.Context) bool {
-		now, err := d.cfg.Catalog.Tenant(ctx, d.mv.Tenant)
-		return err == nil && now.Epoch == epoch && now.Home == to.Home
-	}
 	err := d.retrying(ctx, func(ctx context.Context) error {
 		c, err := d.cutover(ctx, l, epoch, nil)
 		if err != nil {
 			return err
 		}
-		return c.Finish(ctx)
+		err = c.Finish(ctx)
+		if errors.Is(err, isolation.ErrFence) || pgerr.Is(err, pgerr.UndefinedDatabase) {
+			// Unless it was opened before, and the old home is taken away, or half of it.
+			found, lookErr := d.standing(ctx, l.to)
+			if lookErr != nil || found.lives(epoch) {
+				return lookErr
+			}
+		}
+		return err
 	})
-	if err != nil && !routed(ctx) { // else it was opened before, and the old home is taken away, or half of it
+	if err != nil {
 		return err
 	}
 	if err := fault(ctx, l.direction+"-opened"); err != nil {
 		return err
 	}
 	err = d.reaching(ctx, func() error {
-		err := d.cfg.Catalog.SetPlacement(ctx, was, to)
-		if errors.Is(err, placement.ErrStale) && routed(ctx) {
-			return nil
+		now, err := d.cfg.Catalog.Tenant(ctx, d.mv.Tenant)
+		if err != nil || now.Epoch == epoch && now.Home == to.Home {
+			return err
 		}
-		return err
+		return d.cfg.Catalog.SetPlacement(ctx, now.Epoch, to) // which may be older than epoch-1, if it was restored
 	})
 	if err != nil {
 		return err
@@ -327,6 +336,9 @@ func (d *drive) arrive(ctx context.Context, l leg, epoch int64) error {
 
 // followBack starts the stream that keeps the source in step. Where it begins was put down with the commit point.
 func (d *drive) followBack(ctx context.Context) error {
+	if d.mv.ReverseSlot == "" {
+		return fmt.Errorf("%w: the catalog has no record of it", repl.ErrSlotLost)
+	}
 	if err := d.readPairs(ctx); err != nil {
 		return err
 	}
@@ -341,10 +353,18 @@ func (d *drive) standBack(ctx context.Context) (Phase, error) {
 		if err := d.wayBack(ctx); err != nil {
 			return "", err
 		}
+		if Uncompared(d.mv) && (d.stream != nil || d.mv.NoRollback != "") && !d.wants(placement.AskRollback) {
+			if err := d.compareLate(ctx); err != nil {
+				return "", err
+			}
+			if !Uncompared(d.mv) && slices.Contains(reached[d.goal], Reversing) {
+				return Reversing, nil
+			}
+		}
 		switch {
 		case d.goal == ToDone && d.different != nil: // who wished for that knew nothing of it
 			return "", d.different
-		case d.wants(placement.AskComplete):
+		case d.wants(placement.AskComplete) && !Uncompared(d.mv):
 			return Completing, nil
 		case d.wants(placement.AskRollback) && d.mv.NoRollback == "":
 			return RollingBack, nil
@@ -408,6 +428,9 @@ func (d *drive) abort(ctx context.Context) (Phase, error) {
 func (d *drive) revert(ctx context.Context) (Phase, error) {
 	detached, done := outlive(ctx)
 	defer done()
+	if d.mv.Error == notCompared { // they are compared now
+		d.mv.Error = ""
+	}
 	if err := d.arrive(detached, d.leg(reverse), d.mv.Epoch+2); err != nil {
 		return "", err
 	}

@@ -3,11 +3,13 @@ package move
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/landlord-go/landlord/internal/pgerr"
 	"github.com/landlord-go/landlord/isolation"
 )
 
@@ -21,15 +23,29 @@ func (d *drive) takeOver(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	return l.to.with(ctx, func(conn *pgx.Conn) error {
+	return d.takeOverEnd(ctx, l)
+}
+
+// takeOverEnd makes this process the one that may write to the home to which a leg leads.
+func (d *drive) takeOverEnd(ctx context.Context, l leg) error {
+	err := l.to.with(ctx, func(conn *pgx.Conn) error {
 		defer d.endBlockers(ctx, l.to, conn)()
 		err := isolation.TakeOver(ctx, conn, l.to.key(), l.state, l.to.Epoch, d.owner)
-		var stands *isolation.FenceError
-		if errors.As(err, &stands) && stands.Stands != nil && stands.Stands.State == isolation.Open && stands.Stands.Epoch >= l.to.Epoch {
+		lost, is := errors.AsType[*isolation.FenceError](err)
+		switch {
+		case !is:
+		case lost.Stands == nil && l.direction == reverse && d.mv.NoRollback != "":
+			return nil // it has been taken away
+		case lost.Stands == nil:
+		case slices.Contains([]isolation.FenceState{isolation.Open, isolation.Suspended}, lost.Stands.State) && lost.Stands.Epoch >= l.to.Epoch:
 			return nil // behind its commit point already
 		}
 		return err
 	})
+	if pgerr.Is(err, pgerr.UndefinedDatabase) && l.direction == reverse && d.mv.NoRollback != "" {
+		return nil
+	}
+	return err
 }
 
 // blockedFor is how long the sessions of an earlier driver may keep a new one from its first step.

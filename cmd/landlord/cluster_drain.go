@@ -215,7 +215,7 @@ func (m *mover) drainOn(ctx context.Context, mv placement.Move, f drainFlags) dr
 	goal := goalCutover
 	var err error
 	if !f.dryRun {
-		if mv.CommittedAt == nil {
+		if mv.CommittedAt == nil || move.Uncompared(mv) {
 			mv, err = m.bring(ctx, mv, goal, true)
 		}
 		if err == nil && f.complete && mv.Phase == move.Reversing && mv.Error != "" { // the homes differ: the old one may be all that there is

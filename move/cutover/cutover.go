@@ -59,6 +59,7 @@ type Config struct {
 	LockTimeout time.Duration // how long to wait for the tenant's open transactions, with its writers behind; 0: 250 ms
 	MaxStalls   int           // how many attempts a minute may make the tenant's writers wait and fail; 0: 6
 	Patience    time.Duration // how long to go on trying; 0: a minute
+	Stalls      *Stalls       // of the cutovers of the same tenant that went before, which count; nil: there were none
 
 	// Step, if not nil, is called between the steps with their names. Its error counts as theirs.
 	Step   func(ctx context.Context, name string) error
@@ -87,6 +88,9 @@ type BusyError struct {
 }
 
 func (e *BusyError) Error() string {
+	if e.Attempts == 0 {
+		return fmt.Sprintf("%s: not tried, because %v; try again in a minute", e.Act, e.Err)
+	}
 	return fmt.Sprintf("%s: given up after %d attempts, the last one because %v; try again at a quieter time, or with a longer pause",
 		e.Act, e.Attempts, e.Err)
 }
@@ -112,11 +116,14 @@ func (e *UnfinishedError) Error() string {
 
 func (e *UnfinishedError) Unwrap() error { return e.Err }
 
+// Stalls are when attempts have made a tenant's writers wait in vain. Cutovers that share them keep to MaxStalls together. The zero
+// value has none. It must not be used by two at once.
+type Stalls struct{ at []time.Time }
+
 // Cutover is one cutover. It is used once.
 type Cutover struct {
-	cfg    Config
-	log    *slog.Logger
-	stalls []time.Time // when attempts made writers wait in vain
+	cfg Config
+	log *slog.Logger
 }
 
 // New returns a cutover. It connects to nothing.
@@ -147,6 +154,9 @@ func New(cfg Config) (*Cutover, error) {
 	cfg.LockTimeout = max(cfg.LockTimeout, time.Millisecond) // less than that is no limit to the server
 	cfg.MaxStalls = cmp.Or(cfg.MaxStalls, 6)
 	cfg.Patience = cmp.Or(cfg.Patience, time.Minute)
+	if cfg.Stalls == nil {
+		cfg.Stalls = new(Stalls)
+	}
 	if cfg.Step == nil {
 		cfg.Step = func(context.Context, string) error { return nil }
 	}
@@ -179,36 +189,43 @@ func (c *Cutover) Run(ctx context.Context) (r Result, err error) {
 func (c *Cutover) try(ctx context.Context, act string, fn func(context.Context) error) error {
 	began := time.Now()
 	pause := firstBackOff
-	for attempts := 1; ; attempts++ {
+	wait := c.calm(began)
+	last := errOften
+	for attempts := 0; ; attempts++ {
+		if wait > 0 {
+			if time.Since(began)+wait > c.cfg.Patience {
+				return &BusyError{Act: act, Attempts: attempts, Err: last}
+			}
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return fmt.Errorf("%s: %w", act, context.Cause(ctx))
+			}
+		}
 		err := fn(ctx)
 		again := new(againError)
 		if !errors.As(err, &again) {
 			return err
 		}
 		if again.stalled {
-			c.stalls = append(c.stalls, time.Now())
+			c.cfg.Stalls.at = append(c.cfg.Stalls.at, time.Now())
 		}
-		c.log.InfoContext(ctx, "the move waits for a better moment", "home", c.cfg.From.Key.Home, "attempt", attempts, "error", again.err)
-		wait := max(pause, c.calm(time.Now()))
-		if time.Since(began)+wait > c.cfg.Patience {
-			return &BusyError{Act: act, Attempts: attempts, Err: again.err}
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", act, context.Cause(ctx))
-		}
+		c.log.InfoContext(ctx, "the move waits for a better moment", "home", c.cfg.From.Key.Home, "attempt", attempts+1, "error", again.err)
+		last, wait = again.err, max(pause, c.calm(time.Now()))
 		pause = min(2*pause, lastBackOff)
 	}
 }
 
+// errOften is why an attempt is not even begun.
+var errOften = errors.New("the tenant's writers have just waited in vain as often as they may in a minute")
+
 // calm is how long to wait until one more attempt may make the tenant's writers wait.
 func (c *Cutover) calm(now time.Time) time.Duration {
-	n := len(c.stalls) - c.cfg.MaxStalls
+	n := len(c.cfg.Stalls.at) - c.cfg.MaxStalls
 	if n < 0 {
 		return 0
 	}
-	return c.stalls[n].Add(time.Minute).Sub(now)
+	return max(0, c.cfg.Stalls.at[n].Add(time.Minute).Sub(now))
 }
 
 // againError is an attempt that failed, was undone and may succeed later.
