@@ -142,6 +142,33 @@ func TestATenantWithALongTransactionIsNotMadeToWait(t *testing.T) {
 	m.turn(t, r)
 }
 
+// How often the tenant's writers are made to wait in vain is counted over all cutovers of a move, however often they are given up.
+func TestCutoversOfAMoveCountTheirStallsTogether(t *testing.T) {
+	t.Parallel()
+	m, _ := one(t)
+	stalls := new(cutover.Stalls)
+	raised := 0
+	stalling := func(cfg *cutover.Config) {
+		cfg.Follower, cfg.MaxPause, cfg.Patience = deaf{m.follower, "fence"}, 100*time.Millisecond, 30*time.Second
+		cfg.MaxStalls, cfg.Stalls = 1, stalls
+		cfg.Step = func(_ context.Context, name string) error {
+			if name == "cutover-raise" {
+				raised++
+			}
+			return nil
+		}
+	}
+	for raised == 0 { // a gate that is missed does not count
+		_, err := m.cutover(t, stalling).Run(t.Context())
+		require.ErrorAs(t, err, new(*cutover.BusyError))
+	}
+	r, err := m.cutover(t, stalling).Run(t.Context())
+	require.ErrorAs(t, err, new(*cutover.BusyError))
+	require.ErrorContains(t, err, "as often as they may in a minute")
+	require.Zero(t, r.Attempts)
+	require.Equal(t, 1, raised)
+}
+
 // An error, the caller's end and the death of the fence session at every step before the commit point: the tenant stays where it
 // is, and the next attempt goes through.
 func TestWhateverHappensBeforeTheCommitPointIsUndone(t *testing.T) {
