@@ -15,6 +15,7 @@ const (
 	ClusterFull   table.Code = "cluster-full"      // marked full, draining, or at its capacity
 	FenceState    table.Code = "fence"             // the source is not open at the catalog's epoch
 	TargetHome    table.Code = "target-home"       // something of the tenant is at the target already
+	NoTables      table.Code = "no-tables"         // the source has none of the tenant's
 	RunningStep   table.Code = "running-step"      // a migration has begun outside a transaction and not ended
 	SchemaVersion table.Code = "schema-version"    // the homes have other versions
 	ReferenceRows table.Code = "reference-rows"    // reference tables have other rows

@@ -19,6 +19,10 @@ func (c *checker) inspect(ctx context.Context, s *side) (err error) {
 	if err != nil {
 		return err
 	}
+	if len(owned(s.tables)) == 0 && s == c.source {
+		c.problem(NoTables, "home "+s.home.String(), "the tenant has no tables there, so that there is nothing to move",
+			"apply the application's migrations ('landlord migrate up'), or remove the tenant and add it where it is to live")
+	}
 	for _, t := range owned(s.tables) {
 		if t.Foreign {
 			c.problem(ForeignTable, t.Name, "it is a foreign table, or has a partition that is one", "keep its rows in a table of the home")

@@ -2,6 +2,7 @@ package preflight_test
 
 import (
 	"testing"
+	"testing/fstest"
 
 	"github.com/stretchr/testify/assert"
 
@@ -141,4 +142,14 @@ create unique index by_n on codes (n)`
 	assert.Contains(t, one(t, r.Problems, preflight.KeyCollision, "codes.by_lower").What, "values of the tenant's: (c4)")
 	assert.Contains(t, one(t, r.Problems, preflight.KeyCollision, "codes.by_n").What, "(5999.5)")
 	assert.Len(t, r.Problems, 3, "a row that is not live, and nulls, are in nobody's way")
+}
+
+func TestATenantWithoutTablesIsNotMoved(t *testing.T) {
+	t.Parallel()
+	for _, model := range []placement.Model{placement.ModelShared, placement.ModelDatabase} {
+		e := newEstate(t, model, testhouse.Options{Migrations: fstest.MapFS{}})
+		r := e.check(t, placement.ModelSchema)
+		p := one(t, r.Problems, preflight.NoTables, e.tenant.Home.String())
+		assert.Contains(t, p.Fix, "landlord migrate up")
+	}
 }
