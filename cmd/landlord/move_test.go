@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,12 +58,15 @@ func TestAMoveIsSaidToStandStillAndIsGoneOnWith(t *testing.T) {
 
 	require.Equal(t, 1, s.run("move", "start", "t-schema", "--to", "database").status, "it is being moved")
 	require.Equal(t, 1, s.run("move", "rollback", "t-schema").status, "it is not cut over")
-	require.Equal(t, 2, s.run("move", "complete", "t-schema").status, "not confirmed")
+	r = s.run("move", "complete", "t-schema", "--yes")
+	require.Equal(t, 1, r.status)
+	require.Contains(t, r.stderr, "landlord move cutover t-schema")
 	require.Equal(t, "verified", s.move("cutover", "t-schema", "--dry-run").State)
 	require.Equal(t, "verified", s.move("verify", "t-schema").State)
 	require.Equal(t, "reversing", s.move("cutover", "t-schema").State)
 	require.Equal(t, "shared", s.tenant("t-schema").Model)
 	require.Equal(t, "reversing", s.move("cutover", "t-schema").State, "it is done already")
+	require.Equal(t, 2, s.run("move", "complete", "t-schema").status, "not confirmed")
 	require.Equal(t, "done", s.move("complete", "t-schema", "--confirm", "t-schema").State)
 	require.Equal(t, "done", s.move("complete", "t-schema", "--yes").State, "it is done already")
 	require.Equal(t, "active", s.tenant("t-schema").State)
@@ -201,4 +205,105 @@ type drainOutput struct {
 	State     string
 	Residents []placed
 	Moves     []struct{ Tenant, To, State, Error string }
+}
+
+// moveBecomes waits until a tenant's move is as it is asked to be.
+func (s *shop) moveBecomes(tenant string, is func(moveOutput) bool) {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool {
+		r := s.run("move", "status", tenant, "--json")
+		return r.status == 0 && is(parse[moveOutput](s.t, r.stdout))
+	}, 2*time.Minute, 50*time.Millisecond)
+}
+
+// The first Ctrl-C hands the move over, the second one ends the process where it stands; what it was at is gone on with.
+func TestCtrlCTwiceEndsAMoverAtOnceAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	s := withTenants(t)
+	before := s.tenant("t-shared")
+	other := map[string]string{"a": "b", "b": "a"}[before.Cluster]
+	load := s.work("t-shared")
+	mover := s.command("move", "start", "t-shared", "--to", "database", "--cluster", other, "--auto", "--wait")
+	require.NoError(t, mover.Start())
+	s.moveBecomes("t-shared", func(m moveOutput) bool { return m.State != "planned" })
+	require.NoError(t, mover.Process.Signal(interrupt))
+	_ = mover.Process.Signal(interrupt) // it may have ended meanwhile
+	_ = mover.Wait()
+	require.Contains(t, []int{130, -1}, mover.ProcessState.ExitCode(), "it has ended by a signal")
+
+	m := s.move("resume", "t-shared", "--wait")
+	require.Equal(t, "reversing", m.State)
+	m = s.move("rollback", "t-shared", "--wait")
+	require.Equal(t, "reverted", m.State)
+	out := load.stop()
+	require.Positive(t, out.Acked)
+	require.Zero(t, out.Lost+out.Doubled+out.Errors, out.Findings)
+	s.isAsBefore(before)
+}
+
+// A drain that was interrupted, or killed, goes on with the moves that it has begun.
+func TestADrainThatWasCutShortGoesOn(t *testing.T) {
+	t.Parallel()
+	s := withTenants(t)
+	from := s.tenant("t-shared").Cluster
+	load := s.work("t-shared")
+	begun := func() (moves []moveOutput) { return parse[[]moveOutput](t, s.ok("move", "list", "--all", "--json")) }
+	for i, end := range []os.Signal{interrupt, os.Kill} {
+		drain := s.command("cluster", "drain", from, "--complete", "--yes")
+		require.NoError(t, drain.Start())
+		require.Eventually(t, func() bool {
+			moves := begun()
+			return len(moves) > i && slices.ContainsFunc(moves, func(m moveOutput) bool { return m.State != "planned" })
+		}, 2*time.Minute, 50*time.Millisecond)
+		_ = drain.Process.Signal(end) // it may be through
+		_ = drain.Wait()
+	}
+	for _, m := range parse[drainOutput](t, s.ok("cluster", "drain", from, "--complete", "--yes", "--json")).Moves {
+		require.Equal(t, "done", m.State, m.Tenant)
+	}
+	tenants := map[string]bool{}
+	for _, m := range begun() {
+		require.Equal(t, "done", m.State, m.Tenant)
+		require.False(t, tenants[m.Tenant], "%s was moved twice", m.Tenant)
+		tenants[m.Tenant] = true
+	}
+	require.Empty(t, s.cluster(from).Residents)
+	out := load.stop()
+	require.Positive(t, out.Acked)
+	require.Zero(t, out.Lost+out.Doubled+out.Errors, out.Findings)
+	require.Empty(t, parse[doctorOutput](t, s.ok("doctor", "--json")).Residue)
+	s.ok("cluster", "remove", from)
+}
+
+// A drain takes no old home away that may have what the new one has not.
+func TestADrainKeepsTheOldHomeOfATenantWhoseHomesDiffer(t *testing.T) {
+	t.Parallel()
+	s := withTenants(t)
+	from := s.tenant("t-shared").Cluster
+	mover := s.command("move", "start", "t-shared", "--to", "database", "--cluster", map[string]string{"a": "b", "b": "a"}[from])
+	require.NoError(t, mover.Start())
+	s.moveIs("t-shared", "verified")
+	place := strings.Split(s.move("status", "t-shared").Target.Home, "/")
+	s.ok("dev", "psql", "--cluster", place[0], "--database", place[1], "-c",
+		"set session_replication_role = replica; delete from "+place[2]+".customers where email = 'b@b'")
+	m := s.move("cutover", "t-shared", "--wait")
+	require.Equal(t, "reversing", m.State)
+	require.Contains(t, m.Error, "after the cutover: ")
+	require.NoError(t, mover.Process.Signal(interrupt))
+	require.Error(t, mover.Wait())
+
+	r := s.run("cluster", "drain", from, "--complete", "--yes", "--json")
+	require.Equal(t, 3, r.status, r.stderr)
+	kept := false
+	for _, m := range parse[drainOutput](t, r.stdout).Moves {
+		if m.Tenant != "t-shared" {
+			require.Equal(t, "done", m.State, m.Error)
+			continue
+		}
+		kept = true
+		require.Equal(t, "reversing", m.State)
+		require.Contains(t, m.Error, "its old home stays: after the cutover: ")
+	}
+	require.True(t, kept)
+	require.Equal(t, "done", s.move("complete", "t-shared", "--confirm", "t-shared").State, "somebody has looked")
 }
