@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/landlord-go/landlord/internal/pgerr"
+	"github.com/landlord-go/landlord/isolation"
 	"github.com/landlord-go/landlord/placement"
 )
 
@@ -54,9 +56,7 @@ func Residue(ctx context.Context, catalog *placement.Catalog) (left []Leftover, 
 			}
 		}
 	}
-	for _, m := range moves {
-		delete(r.active, m.ID)
-	}
+	r.fences()
 	return r.left, errors.Join(errs...)
 }
 
@@ -64,6 +64,7 @@ type residue struct {
 	catalog *placement.Catalog
 	active  map[string]bool // ids
 	homes   map[string]bool // tenant@home
+	closed  []closedFence
 	left    []Leftover
 }
 
@@ -117,17 +118,53 @@ select 'progress of a stream', move::text, format('delete from landlord.move_pro
 		return err
 	}
 	const fences = `
-select tenant || '@' || home, 'fence of tenant ' || slug || ' at ' || home || ' (' || state || ')',
-       format('delete from landlord.fence where tenant = %L and home = %L', tenant, home)
+select tenant, slug, home, epoch, state, coalesce(moved_to ->> 'home', ''), coalesce((moved_to ->> 'epoch')::int8, 0),
+       format('delete from landlord.fence where tenant = %L and home = %L', tenant, home),
+       format('update landlord.fence set state = %L, owner = null where tenant = %L and home = %L and epoch = %s and state = %L',
+              'open', tenant, home, epoch, 'importing')
   from landlord.fence where state in ('importing', 'moved')`
 	if rows, err = conn.Query(ctx, fences); err != nil {
 		return err
 	}
-	_, err = pgx.ForEachRow(rows, []any{&name, &kind, &fix}, func() error {
-		if !r.homes[name] {
-			r.add(h, kind, fix)
+	f := closedFence{at: h}
+	_, err = pgx.ForEachRow(rows, []any{&f.tenant, &f.slug, &f.home, &f.epoch, &f.state, &f.to, &f.toEpoch, &f.forget, &f.open}, func() error {
+		if !r.homes[f.tenant+"@"+f.home] {
+			r.closed = append(r.closed, f)
 		}
 		return nil
 	})
 	return err
+}
+
+// closedFence is the fence of a home that takes nobody in, and that no move on record has.
+type closedFence struct {
+	at                        placement.Home
+	tenant, slug, home, state string
+	epoch                     int64
+	to                        string // home to which the tenant was passed on
+	toEpoch                   int64
+	forget, open              string // SQL
+}
+
+// ledTo tells whether the tenant was passed on from f to a home that was never opened.
+func (f closedFence) ledTo(to closedFence) bool {
+	return f.tenant == to.tenant && f.state == string(isolation.Moved) && f.to == to.home && f.toEpoch == to.epoch &&
+		to.state == string(isolation.Importing)
+}
+
+// fences lists what is left of homes. Where the catalog has lost a move between its commit point and the opening of the new home, both
+// fences are all that tells where the tenant is, and have to stay.
+func (r *residue) fences() {
+	for _, f := range r.closed {
+		object := fmt.Sprintf("fence of tenant %s at %s (%s)", f.slug, f.home, f.state)
+		from := slices.IndexFunc(r.closed, func(g closedFence) bool { return g.ledTo(f) })
+		switch {
+		case from >= 0:
+			r.add(f.at, object+", to which the tenant was passed on from "+r.closed[from].home+", so that nobody can enter anywhere",
+				f.open+" -- then: landlord doctor --rebuild-catalog")
+		case slices.ContainsFunc(r.closed, f.ledTo): // said there
+		default:
+			r.add(f.at, object, f.forget)
+		}
+	}
 }

@@ -2,6 +2,8 @@ package move_test
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -189,15 +191,48 @@ func TestAMoveIsEndedBehindWhichItsTenantHasGoneOn(t *testing.T) {
 		require.ErrorContains(t, err, "landlord doctor --rebuild-catalog")
 	}
 
-	census, err := r.Service.Census(t.Context())
-	require.NoError(t, err)
-	_, err = r.Catalog.Rebuild(t.Context(), census.Fences, false)
-	require.NoError(t, err)
-	_, err = r.mover.Drive(t.Context(), m.ID, move.Stay)
+	r.rebuild(t)
+	_, err := r.mover.Drive(t.Context(), m.ID, move.Stay)
 	require.ErrorContains(t, err, "landlord move abort acme")
 	m = r.drive(t, m, move.ToAborted)
 	end()
 	r.livesAt(t, last.Target.Home, last.Epoch+1)
 	r.nothingLeft(t, m)
 	require.Equal(t, isolation.Open, r.fence(t, last.At(true)).State)
+}
+
+// Where the backup is of before the move, nothing is on record that could be gone on with. What has to be done is said, and where the
+// tenant was just being passed on, it is not what would lose it.
+func TestATenantIsNotLostWithTheRecordOfItsMove(t *testing.T) {
+	t.Parallel()
+	r := newRemoval(t, testhouse.Options{}, place{shared, "a"}, place{schema, "b"})
+	saved := r.backup(t)
+	m := r.drive(t, r.begin(t, place{schema, "b"}), move.ToReversing)
+	// As it is between the commit point and the opening.
+	r.SuperExec(t, m.Target.Home.Database, "update landlord.fence set state = 'importing', owner = gen_random_uuid() where tenant = '"+m.Tenant.String()+"'")
+	r.restore(t, saved)
+
+	left, err := move.Residue(t.Context(), r.Catalog)
+	require.NoError(t, err)
+	found := slices.IndexFunc(left, func(l move.Leftover) bool { return strings.Contains(l.Object, "so that nobody can enter anywhere") })
+	require.GreaterOrEqual(t, found, 0, "%v", left)
+	require.Contains(t, left[found].Fix, "landlord doctor --rebuild-catalog")
+	for _, l := range left {
+		require.NotContains(t, l.Fix, "delete from landlord.fence", "it is all that knows of the tenant")
+	}
+	r.SuperExec(t, left[found].Database, left[found].Fix)
+	r.rebuild(t)
+	r.livesAt(t, m.Target.Home, m.Epoch+1)
+	var customers int
+	require.NoError(t, r.router.Tenant(m.Tenant).QueryRow(t.Context(), "select count(*) from customers where email like 'seed%'").Scan(&customers))
+	require.Equal(t, 500, customers)
+}
+
+// rebuild is doctor --rebuild-catalog.
+func (r *removal) rebuild(t *testing.T) {
+	t.Helper()
+	census, err := r.Service.Census(t.Context())
+	require.NoError(t, err)
+	_, err = r.Catalog.Rebuild(t.Context(), census.Fences, false)
+	require.NoError(t, err)
 }
