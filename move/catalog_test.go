@@ -2,6 +2,7 @@ package move_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/landlord-go/landlord/internal/testhouse"
 	"github.com/landlord-go/landlord/isolation"
 	"github.com/landlord-go/landlord/move"
+	"github.com/landlord-go/landlord/move/cutover"
 	"github.com/landlord-go/landlord/placement"
 )
 
@@ -104,4 +106,51 @@ func TestOfflineMoveIsCompletedByWhoeverFindsItCommitted(t *testing.T) {
 	w.done(t)
 	r.livesAt(t, m.Target.Home, m.Epoch+1)
 	r.nothingLeft(t, m)
+}
+
+// The catalog goes away as each phase begins, and comes back a while later: the driver waits for it, and nobody else does.
+func TestAMoveOutlivesACatalogThatIsDownAtEveryStep(t *testing.T) {
+	t.Parallel()
+	for _, goals := range [][]move.Goal{{move.ToDone}, {move.Ready, move.ToAborted}, {move.ToReversing, move.ToReverted}} {
+		t.Run(string(goals[len(goals)-1]), func(t *testing.T) {
+			t.Parallel()
+			r := newRemoval(t, testhouse.Options{}, place{shared, "a"}, place{schema, "b"})
+			w := r.write(t, 2)
+			m := r.begin(t, place{schema, "b"})
+			proxy := faultnet.New(t, r.Server.Addr())
+			dsn, err := proxy.Rewrite(r.CatalogDSN)
+			require.NoError(t, err)
+			catalog, err := placement.Open(t.Context(), placement.Config{DSN: dsn, Actor: "test", Retry: -1})
+			require.NoError(t, err)
+			t.Cleanup(catalog.Close)
+			cut := map[move.Phase]bool{}
+			r.mover, err = move.New(move.Config{Catalog: catalog, Homes: r.Service, Progress: func(s move.Status) {
+				if !cut[s.Move.Phase] {
+					cut[s.Move.Phase] = true
+					proxy.Cut()
+					time.AfterFunc(500*time.Millisecond, proxy.Restore)
+				}
+			}})
+			require.NoError(t, err)
+			for _, goal := range goals {
+				for began := time.Now(); ; {
+					_, err = r.mover.Drive(t.Context(), m.ID, goal)
+					var busy *cutover.BusyError
+					// The claim of a driver that could not give it back runs out by itself.
+					again := errors.As(err, &busy) || errors.Is(err, placement.ErrUnavailable) || errors.Is(err, placement.ErrMoveClaimed)
+					if !again || time.Since(began) > waitFor {
+						break
+					}
+					time.Sleep(tick)
+				}
+				require.NoError(t, err)
+			}
+			m, err = r.Catalog.Move(t.Context(), m.ID)
+			require.NoError(t, err)
+			require.Greater(t, len(cut), 5)
+			w.more(t, 3)
+			w.done(t)
+			r.nothingLeft(t, m)
+		})
+	}
 }
