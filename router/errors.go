@@ -130,7 +130,7 @@ func typed(err error) error {
 // unreachable types the error of getting a connection.
 func unreachable(ctx context.Context, err error) error {
 	switch {
-	case ctx.Err() != nil, errors.Is(err, ErrExhausted), errors.Is(err, ErrWrongDatabase), errors.Is(err, pools.ErrClosed):
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()), errors.Is(err, ErrExhausted), errors.Is(err, ErrWrongDatabase), errors.Is(err, pools.ErrClosed):
 		return err
 	}
 	if pgerr.Is(err, pgerr.InsufficientPrivilege) { // a database that does not let its own login in is somebody else's

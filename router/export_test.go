@@ -40,3 +40,6 @@ func (r *Router) Sharing() bool {
 
 // Beat says to the catalog that this router is alive.
 func (r *Router) Beat(ctx context.Context) error { return r.instance.beat(ctx) }
+
+// Unreachable types the error of getting a connection.
+var Unreachable = unreachable

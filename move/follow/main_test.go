@@ -294,7 +294,7 @@ func streams(dsn string) func(context.Context) (*repl.Conn, error) {
 		}
 		c, err := repl.Connect(ctx, cfg)
 		if err == nil {
-			c.Patience = 2 * time.Second
+			c.Patience = 5 * time.Second
 		}
 		return c, err
 	}
