@@ -218,10 +218,14 @@ func (h *House) Super(t testing.TB, database string) *pgx.Conn {
 	return conn
 }
 
+// superPatience bounds what the superuser does. To drop a database the server waits until all of its sessions have noticed, also one
+// that writes to a process which another test has stopped.
+const superPatience = 5 * time.Minute
+
 // SuperExec runs SQL in a database as the superuser. It also works while the test is being cleaned up.
 func (h *House) SuperExec(t testing.TB, database, sql string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), superPatience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, h.dsn(database))
 	require.NoError(t, err)
