@@ -23,12 +23,7 @@ func TestTenantIsHandedOverWhileTheCatalogIsDown(t *testing.T) {
 	w := r.write(t, 2)
 	m := r.begin(t, place{database, "b"})
 
-	proxy := faultnet.New(t, r.Server.Addr())
-	dsn, err := proxy.Rewrite(r.CatalogDSN)
-	require.NoError(t, err)
-	catalog, err := placement.Open(t.Context(), placement.Config{DSN: dsn, Actor: "test", Retry: -1})
-	require.NoError(t, err)
-	t.Cleanup(catalog.Close)
+	catalog, proxy := r.farCatalog(t)
 	var cut sync.Once
 	mover, err := move.New(move.Config{Catalog: catalog, Homes: r.Service, Progress: func(s move.Status) {
 		if s.Move.Phase == move.Fencing {
@@ -68,6 +63,18 @@ func TestTenantIsHandedOverWhileTheCatalogIsDown(t *testing.T) {
 	r.nothingLeft(t, m)
 }
 
+// farCatalog is the catalog behind a network that can fail. What fails there is not tried again.
+func (r *removal) farCatalog(t *testing.T) (*placement.Catalog, *faultnet.Proxy) {
+	t.Helper()
+	proxy := faultnet.New(t, r.Server.Addr())
+	dsn, err := proxy.Rewrite(r.CatalogDSN)
+	require.NoError(t, err)
+	catalog, err := placement.Open(t.Context(), placement.Config{DSN: dsn, Actor: "test", Retry: -1})
+	require.NoError(t, err)
+	t.Cleanup(catalog.Close)
+	return catalog, proxy
+}
+
 // The driver of an offline move dies before the catalog knows that the tenant was passed on. Whoever goes on knows that there is no way
 // back, and can complete the move.
 func TestOfflineMoveIsCompletedByWhoeverFindsItCommitted(t *testing.T) {
@@ -78,12 +85,7 @@ func TestOfflineMoveIsCompletedByWhoeverFindsItCommitted(t *testing.T) {
 	_, err := r.driveUntil(t, m, move.ToReversing, move.Verified)
 	require.ErrorIs(t, err, context.Canceled)
 
-	proxy := faultnet.New(t, r.Server.Addr())
-	dsn, err := proxy.Rewrite(r.CatalogDSN)
-	require.NoError(t, err)
-	catalog, err := placement.Open(t.Context(), placement.Config{DSN: dsn, Actor: "test", Retry: -1})
-	require.NoError(t, err)
-	t.Cleanup(catalog.Close)
+	catalog, proxy := r.farCatalog(t)
 	var cut sync.Once
 	mover, err := move.New(move.Config{Catalog: catalog, Homes: r.Service, Progress: func(s move.Status) {
 		if s.Move.Phase == move.Fencing {
@@ -117,13 +119,9 @@ func TestAMoveOutlivesACatalogThatIsDownAtEveryStep(t *testing.T) {
 			r := newRemoval(t, testhouse.Options{}, place{shared, "a"}, place{schema, "b"})
 			w := r.write(t, 2)
 			m := r.begin(t, place{schema, "b"})
-			proxy := faultnet.New(t, r.Server.Addr())
-			dsn, err := proxy.Rewrite(r.CatalogDSN)
-			require.NoError(t, err)
-			catalog, err := placement.Open(t.Context(), placement.Config{DSN: dsn, Actor: "test", Retry: -1})
-			require.NoError(t, err)
-			t.Cleanup(catalog.Close)
+			catalog, proxy := r.farCatalog(t)
 			cut := map[move.Phase]bool{}
+			var err error
 			r.mover, err = move.New(move.Config{Catalog: catalog, Homes: r.Service, Progress: func(s move.Status) {
 				if !cut[s.Move.Phase] {
 					cut[s.Move.Phase] = true
