@@ -24,30 +24,39 @@ type Claim struct {
 // must come first in their database or on their server, or in a run down last. None while the run is not running.
 func (c *Catalog) ClaimTargets(ctx context.Context, claim Claim) (targets []RunTarget, err error) {
 	const due = `
-r.id = $1 and r.state = 'running' and t.run = r.id and t.cluster = $2 and t.wave <= r.wave
+t.run = $1 and t.cluster = $2 and t.state in ('pending', 'leased')
 and (t.state = 'pending' and t.not_before <= clock_timestamp() or t.state = 'leased' and t.leased_until <= clock_timestamp())
-and (r.down and not ` + stillNeeded + ` or not r.down and not exists (select from unmet u where u.scope = 'server' and t.scope <> 'server' or t.scope = 'tenant' and u.database = t.database))`
+and case when (select down from run) then not ` + stillNeeded + `
+         else not exists (select from unmet u where u.scope = 'server' and t.scope <> 'server' or t.scope = 'tenant' and u.database = t.database) end`
 	// The run's row is held to the end: whoever ends or stops the run sees what is claimed, or nothing is claimed of it any more.
-	// What must come first is read once: asked for each target, without statistics, it is looked for among all of them.
+	// What must come first is read once. Nothing here is joined, and what is ordered is ordered as an index is: whatever the planner
+	// believes of a table that fills within seconds, a claim reads little more than it takes.
 	const query = `
-with unmet as materialized (
+with run as materialized (select wave, down from landlord.runs where id = $1 and state = 'running'),
+unmet as materialized (
   select b.scope, b.database from landlord.run_targets b
    where b.run = $1 and b.cluster = $2 and b.scope <> 'tenant' and b.state not in ('verified', 'skipped')),
-first as (
-  select t.database from landlord.runs r, landlord.run_targets t where ` + due + `
-   order by t.database <> $3, t.wave, t.not_before, t.database limit 1),
-page as (
-  select t.run, t.cluster, t.database, t.place from landlord.runs r, first f, landlord.run_targets t
-   where t.database = f.database and ` + due + `
+first as materialized (
+  select coalesce(
+    (select t.database from landlord.run_targets t where t.database = $3 and t.wave <= (select wave from run) and ` + due + `
+      order by t.wave, t.not_before, t.place limit 1),
+    (select t.database from landlord.run_targets t where t.wave <= (select wave from run) and ` + due + `
+      order by t.wave, t.not_before, t.database limit 1)) as database),
+held as materialized (
+  select number, wave from landlord.runs
+   where id = $1 and state = 'running' and (select database from first) is not null for share),
+page as materialized (
+  select t.ctid from landlord.run_targets t
+   where t.wave <= (select wave from held) and t.database = (select database from first) and ` + due + `
    order by t.wave, t.not_before, t.place
    limit (select greatest($8::bigint, least($4::bigint, count(*) / $7::bigint)) from (
-            select from landlord.runs r, landlord.run_targets t where ` + due + ` limit $4::bigint * $7::bigint) n)
-     for share of r for update of t skip locked)
+            select from landlord.run_targets t where t.wave <= (select wave from held) and ` + due + `
+             order by t.wave, t.not_before, t.database limit $4::bigint * $7::bigint) n)
+     for update skip locked)
 update landlord.run_targets t
    set state = 'leased', lease = t.lease + 1, worker = $5, leased_until = clock_timestamp() + $6
-  from page p join landlord.runs r on r.id = p.run
- where (t.run, t.cluster, t.database, t.place) = (p.run, p.cluster, p.database, p.place)
-returning t.cluster, t.database, t.place, t.scope, coalesce(t.tenant, ''), t.wave, t.state, t.lease, r.number << 32 | t.lease`
+ where t.ctid = any (array(select ctid from page))
+returning t.cluster, t.database, t.place, t.scope, coalesce(t.tenant, ''), t.wave, t.state, t.lease, (select number from held) << 32 | t.lease`
 	args := []any{
 		claim.Run, claim.Cluster, claim.Database, claim.Limit, claim.Worker, claim.TTL, claim.Share, min(max(claim.Least, 1), claim.Limit),
 	}
@@ -98,10 +107,8 @@ update landlord.run_targets t
                     then 'failed' else d.state end,
        worker = null, leased_until = null, sqlstate = d.sqlstate, error = d.error,
        -- a home that goes, or is gone, fails in ways of its own
-       blameless = d.blameless or d.error <> '' and t.tenant is not null and not exists (
-           select from landlord.placements p join landlord.tenants n on n.id = p.tenant
-            where p.tenant = t.tenant and (p.cluster, p.database, p.schema) = (t.cluster, t.database, t.place)
-              and not coalesce(n.remove_after <= clock_timestamp(), false)),
+       blameless = d.blameless or d.error <> '' and t.tenant is not null and (not ` + targetLives + `
+           or exists (select from landlord.tenants n where n.id = t.tenant and n.remove_after <= clock_timestamp())),
        tries = case when d.error = '' then 0 else t.tries + 1 end,
        trouble_at = case when d.error <> '' then coalesce(t.trouble_at, clock_timestamp()) end,
        not_before = case when d.state = 'pending' and d.error <> ''
@@ -160,6 +167,11 @@ update landlord.runs r
 	return err
 }
 
+// targetLives tells whether target t is the home of its tenant. The tenant alone is what is looked up, whatever the planner believes:
+// where a fleet has grown since the last statistics, it would read all homes of the database for each target.
+const targetLives = `coalesce((select (p.cluster, p.database, p.schema) = (t.cluster, t.database, t.place)
+                        from landlord.placements p where p.tenant = t.tenant), false)`
+
 // AdvanceRun takes a run a step further when nothing is left to do in its wave: it begins the next one, if [Catalog.PassWave] has
 // passed this one where something stands between them, pauses after the wave that was asked for, or, when last, ends the run. Targets whose database or server failed fail with it, and those whose
 // tenant is gone are skipped, in the next wave too, before somebody tries them. It returns the run as it is then, and how many targets are still to be done before it goes on.
@@ -169,8 +181,7 @@ update landlord.run_targets t
    set state = 'skipped', reason = case when exists (select from landlord.placements p where p.tenant = t.tenant)
                                         then 'the tenant lives elsewhere now' else 'the tenant was removed' end
 where t.run = $1 and t.state in ('pending', 'failed') and t.tenant is not null
-  and not exists (select from landlord.placements p
-                   where p.tenant = t.tenant and (p.cluster, p.database, p.schema) = (t.cluster, t.database, t.place))`
+  and not ` + targetLives
 	const blocked = `
 update landlord.run_targets t set state = 'failed', blameless = true, error = 'not tried: ' || b.scope || ' files failed before'
   from landlord.run_targets b

@@ -77,6 +77,61 @@ func TestWorkersClaimTheirShareAndNoLessThanIsWorthIt(t *testing.T) {
 	require.Equal(t, map[placement.TargetState]int{placement.TargetVerified: 3, placement.TargetLeased: 3}, count)
 }
 
+// The planner knows nothing of targets that were written a moment ago, and of few what it believes later. Either way, what a worker
+// reads of them does not grow with the run.
+func TestClaimsReadLittleMoreThanTheyTake(t *testing.T) {
+	t.Parallel()
+	const n, page = 3000, 50
+	for _, known := range []bool{false, true} {
+		t.Run(fmt.Sprintf("statistics=%t", known), func(t *testing.T) {
+			t.Parallel()
+			dsn := catalogDSN(t)
+			c := open(t, placement.Config{DSN: dsn, Actor: "tester"})
+			targets := make([]placement.RunTarget, n)
+			for i := range targets {
+				targets[i] = placement.RunTarget{
+					Home: placement.Home{Cluster: "a", Database: "app", Schema: fmt.Sprintf("t_%d", i)}, Scope: "tenant", Wave: 1 + i/(n/2),
+				}
+			}
+			run, _, err := c.BeginRun(t.Context(), placement.Run{Files: "x", State: placement.RunRunning, Waves: 2}, targets)
+			require.NoError(t, err)
+			conn := connect(t, dsn)
+			if known {
+				exec(t, conn, "analyze landlord.run_targets")
+			} else {
+				exec(t, conn, "delete from pg_statistic where starelid = 'landlord.run_targets'::regclass")
+			}
+			for done := 0; done < n; {
+				claimed, err := c.ClaimTargets(t.Context(), placement.Claim{
+					Run: run.ID, Cluster: "a", Database: "app", Worker: "one", Limit: page, Share: 2, TTL: time.Hour,
+				})
+				require.NoError(t, err)
+				if len(claimed) == 0 {
+					_, _, err := c.AdvanceRun(t.Context(), run.ID, true)
+					require.NoError(t, err)
+					continue
+				}
+				results := make([]placement.TargetResult, len(claimed))
+				for i, target := range claimed {
+					results[i] = placement.TargetResult{Target: target, State: placement.TargetVerified}
+				}
+				require.NoError(t, c.FinishTargets(t.Context(), run.ID, "one", time.Minute, results))
+				done += len(claimed)
+			}
+			c.Close() // which has its sessions tell what they have read
+			const query = `
+select idx_tup_fetch + seq_tup_read from pg_stat_user_tables where relid = 'landlord.run_targets'::regclass`
+			var read int
+			require.Eventually(t, func() bool {
+				require.NoError(t, conn.QueryRow(t.Context(), query).Scan(&read))
+				return read >= n
+			}, time.Minute, 100*time.Millisecond)
+			require.Less(t, read, 60*n, "%d of each target", read/n)
+			t.Logf("%d targets, each read %d times", n, read/n)
+		})
+	}
+}
+
 func TestAHomeThatGoesMeanwhileHaltsNoRun(t *testing.T) {
 	t.Parallel()
 	c := newCatalog(t)

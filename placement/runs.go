@@ -189,7 +189,11 @@ select distinct r.id, h.cluster, h.database, h.place, h.scope, h.tenant, r.waves
 		if err := addTargets(ctx, tx, out.ID, targets); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, inherit, out.ID)
+		if _, err := tx.Exec(ctx, inherit, out.ID); err != nil {
+			return err
+		}
+		// What follows is planned for as many targets as there are now.
+		_, err = tx.Exec(ctx, `analyze (skip_locked) landlord.run_targets`)
 		return err
 	})
 	return out, begun, err
@@ -389,11 +393,13 @@ func (c *Catalog) ledger(ctx context.Context, act string, fn func(ctx context.Co
 	return c.ledgerWithin(ctx, act, time.Minute, fn)
 }
 
-// ledgerWithin is ledger. A process that stops in the middle loses its session, and the locks, after idle.
+// ledgerWithin is ledger. What the ledger asks is worded for few rows among many, and its cost overestimated: to compile it would take
+// seconds. A process that stops in the middle loses its session, and the locks, after idle.
 func (c *Catalog) ledgerWithin(ctx context.Context, act string, idle time.Duration, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	begin := fmt.Sprintf(`
 begin isolation level read committed;
 set local idle_in_transaction_session_timeout = %d;
+set local jit = off;
 set local lock_timeout = %d`, idle.Milliseconds(), c.lockTimeout().Milliseconds())
 	return c.try(ctx, act, func(ctx context.Context) error {
 		return pgx.BeginTxFunc(ctx, c.pool, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error { return fn(ctx, tx) })
@@ -406,7 +412,7 @@ func (c *Catalog) ledgerAtOnce(ctx context.Context, act, query string, args []an
 	return c.try(ctx, act, func(ctx context.Context) (err error) {
 		var b pgx.Batch
 		b.Queue(`begin isolation level read committed`)
-		b.Queue(`select set_config('lock_timeout', $1, true)`, strconv.FormatInt(c.lockTimeout().Milliseconds(), 10))
+		b.Queue(`select set_config('jit', 'off', true), set_config('lock_timeout', $1, true)`, strconv.FormatInt(c.lockTimeout().Milliseconds(), 10))
 		b.Queue(query, args...)
 		b.Queue(`commit`)
 		results := c.pool.SendBatch(ctx, &b)
