@@ -46,7 +46,7 @@ func (c *checker) check(ctx context.Context, results []*Result) {
 	var mu sync.Mutex // guards looked and builds
 	looked := make(map[page][]seen)
 	builds := make(map[build]expectation)
-	together(pages(results, pageSize), func(p page, here []*Result) {
+	together(pages(results, min(max(len(results)/pagesAtOnce, leastPage), pageSize)), func(p page, here []*Result) {
 		c.cfg.Progress("looking at %d homes in %s/%s", len(here), c.cluster.Name, p.database)
 		found, err := c.look(ctx, p.database, here)
 		for _, r := range here {
@@ -83,7 +83,10 @@ type page struct {
 	number   int
 }
 
-const pageSize = 1000
+const (
+	pageSize  = 1000
+	leastPage = 100 // what a connection of its own is worth
+)
 
 // pages divides homes into pages of so many.
 func pages(results []*Result, size int) map[page][]*Result {
