@@ -23,7 +23,11 @@ func scale(each, full int) int {
 func TestManySchemasBesideGoose(t *testing.T) { //nolint:paralleltest // it measures the whole server
 	total, rounds := scale(24, 1000), scale(1, 3)
 	h := testhouse.New(t, testhouse.Options{Clusters: []string{"a"}})
-	ways := []way{naiveGoose(t), rawString(t), bareStep(t), landlordWay(t, h)}
+	ways := []way{
+		naiveGoose(t), rawString(t), bareStep(t),
+		landlordWay(t, testhouse.New(t, testhouse.Options{Clusters: []string{"a"}}), "drift allowed", true),
+		landlordWay(t, h, "landlord", false),
+	}
 	cpu := newClock(t, h.Server.DSN)
 	var table table
 
@@ -52,7 +56,7 @@ func TestManySchemasBesideGoose(t *testing.T) { //nolint:paralleltest // it meas
 		table.add(t, rows("1 new file", workers, len(schemas), ways, took))
 	}
 	for _, workers := range crews {
-		all := slices.DeleteFunc(slices.Clone(ways), func(w way) bool { return w.name == "raw string" || w.name == "bare step" }) // they never look
+		all := slices.DeleteFunc(slices.Clone(ways), func(w way) bool { return w.name != "goose, naive" && w.name != "landlord" }) // they never look
 		took := race(cpu, all, scale(1, 3), nil, func(w way, _ int) { w.up(t, schemas, version, workers) })
 		table.add(t, rows("nothing to do", workers, len(schemas), all, took))
 	}

@@ -96,7 +96,7 @@ func TestARunCostsTwoRoundTripsForEachHome(t *testing.T) {
 	h := testhouse.New(t, testhouse.Options{
 		Clusters: []string{"a"}, Endpoint: func(string, string, int) (string, int) { return m.host, m.port },
 	})
-	w := landlordWay(t, h)
+	w := landlordWay(t, h, "landlord", true)
 	var schemas []string
 	for i := range n {
 		schemas = append(schemas, fmt.Sprintf("t_%05d", i))

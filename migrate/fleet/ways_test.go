@@ -43,8 +43,8 @@ type way struct {
 	up   func(t testing.TB, schemas []string, last, workers int) // brings these to the version
 }
 
-// landlordWay is this package's. Its figures have the ledger in them.
-func landlordWay(t testing.TB, h *testhouse.House) way {
+// landlordWay is this package's. Its figures have the ledger in them, and, unless drift is allowed, the look for it before a run.
+func landlordWay(t testing.TB, h *testhouse.House, name string, allowDrift bool) way {
 	cluster, err := h.Catalog.Cluster(t.Context(), "a")
 	require.NoError(t, err)
 	add := func(t testing.TB, schemas []string) {
@@ -53,13 +53,13 @@ func landlordWay(t testing.TB, h *testhouse.House) way {
 	}
 	up := func(t testing.TB, schemas []string, last, workers int) {
 		t.Helper()
-		f := newFleet(t, h, files(t, last), func(c *fleet.Config) { c.Workers = workers })
+		f := newFleet(t, h, files(t, last), func(c *fleet.Config) { c.Workers, c.AllowDrift = workers, allowDrift })
 		s, err := f.Up(t.Context(), fleet.Options{})
 		require.NoError(t, err)
 		require.True(t, s.Whole(), "%+v", s)
 		require.GreaterOrEqual(t, s.UpToDate+s.Counts[placement.TargetVerified], len(schemas))
 	}
-	return way{"landlord", add, up}
+	return way{name, add, up}
 }
 
 // newHomes makes empty schema homes for tenants that only the catalog knows, and returns their ids.
