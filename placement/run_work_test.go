@@ -77,6 +77,31 @@ func TestWorkersClaimTheirShareAndNoLessThanIsWorthIt(t *testing.T) {
 	require.Equal(t, map[placement.TargetState]int{placement.TargetVerified: 3, placement.TargetLeased: 3}, count)
 }
 
+func TestARunThatWasAskedForIsRememberedUntilOneBegins(t *testing.T) {
+	t.Parallel()
+	c := newCatalog(t)
+	_, err := c.AskedRun(t.Context())
+	require.ErrorIs(t, err, placement.ErrNoRun)
+	for _, files := range []string{"x", "y"} {
+		require.NoError(t, c.AskRun(t.Context(), placement.AskedRun{Files: files, Folder: "/srv/" + files, Flags: "{}"}))
+	}
+	asked, err := c.AskedRun(t.Context())
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), asked.At, time.Minute)
+	asked.At = time.Time{}
+	require.Equal(t, placement.AskedRun{Files: "y", Folder: "/srv/y", Flags: "{}"}, asked, "the last one")
+	require.NoError(t, c.ForgetAskedRun(t.Context()))
+	_, err = c.AskedRun(t.Context())
+	require.ErrorIs(t, err, placement.ErrNoRun)
+
+	require.NoError(t, c.AskRun(t.Context(), placement.AskedRun{Files: "x"}))
+	_, begun, err := c.BeginRun(t.Context(), placement.Run{Files: "x", State: placement.RunRunning, Waves: 1}, nil)
+	require.NoError(t, err)
+	require.True(t, begun)
+	_, err = c.AskedRun(t.Context())
+	require.ErrorIs(t, err, placement.ErrNoRun, "a run has begun")
+}
+
 // The planner knows nothing of targets that were written a moment ago, and of few what it believes later. Either way, what a worker
 // reads of them does not grow with the run.
 func TestClaimsReadLittleMoreThanTheyTake(t *testing.T) {

@@ -186,6 +186,9 @@ select distinct r.id, h.cluster, h.database, h.place, h.scope, h.tenant, r.waves
 			return err
 		}
 		begun = true
+		if _, err := tx.Exec(ctx, forgetAsked); err != nil {
+			return err
+		}
 		if err := addTargets(ctx, tx, out.ID, targets); err != nil {
 			return err
 		}

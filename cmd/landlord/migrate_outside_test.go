@@ -51,7 +51,16 @@ func TestMigrateFromOutside(t *testing.T) {
 	for _, model := range []string{"shared", "schema", "database"} {
 		s.add("t-"+model, model)
 	}
-	killed := s.command("migrate", "up", "--dir", "testdata/fleet")
+	// Killed while its files are rehearsed, it is begun by what goes on, as it was asked for.
+	early := s.command("migrate", "up", "--dir", "testdata/fleet", "--wave", "1")
+	require.NoError(t, early.Start())
+	time.Sleep(time.Second)
+	require.NoError(t, early.Process.Kill())
+	require.Error(t, early.Wait())
+	r = s.run("migrate", "resume", "--dir", "testdata/unsafe")
+	require.Equal(t, 1, r.status, r.stdout)
+	require.Contains(t, r.stderr, "not the same any more")
+	killed := s.command("migrate", "resume")
 	require.NoError(t, killed.Start())
 	require.Eventually(t, func() bool {
 		r := s.run("migrate", "status", "--json")

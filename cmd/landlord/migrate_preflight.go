@@ -43,6 +43,11 @@ func (a *app) mayBegin(ctx context.Context, f *fleet.Fleet, catalog *placement.C
 	if err != nil {
 		return err
 	}
+	if len(plan.Targets) > 0 {
+		if err := ask(ctx, f, catalog, args); err != nil {
+			return err
+		}
+	}
 	ready, err := a.preflight(ctx, f, catalog, args, plan)
 	if err != nil {
 		return err

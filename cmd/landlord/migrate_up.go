@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,7 +47,7 @@ Before anything is touched, what is pending is rehearsed in a scratch database o
 linter. A file that fails there, or that the linter finds an error in which it does not waive, begins no run. Homes
 that have drifted are left as they are, and stand in the run as failed.
 
-It can be stopped at any moment: 'landlord migrate resume' goes on. Started again, or on another machine, while a
+It can be stopped at any moment, also while it rehearses: 'landlord migrate resume' goes on. Started again, or on another machine, while a
 run of the same files is at work, it helps.
 
 Files of the phase contract run in a run of their own, once every home has all before them and no instance of the
@@ -84,9 +85,9 @@ func (a *app) migrateUp(ctx context.Context, args migrateRun) error {
 	}
 	return a.withFleet(ctx, args.dir, true, func(f *fleet.Fleet, catalog *placement.Catalog) error {
 		if err := a.mayBegin(ctx, f, catalog, args, o); err != nil {
-			return err
+			return errors.Join(err, forgetAsked(ctx, catalog))
 		}
 		s, err := f.Up(ctx, o)
-		return a.showRun(ctx, s, err)
+		return errors.Join(a.showRun(ctx, s, err), forgetAsked(ctx, catalog))
 	})
 }

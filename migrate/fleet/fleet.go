@@ -123,6 +123,11 @@ func digest(set *migrate.Set) string {
 // Workers is how many targets of one cluster this process works on at once.
 func (f *Fleet) Workers() int { return f.cfg.Workers }
 
+// Asked is the run that the set's files would make, as [placement.Catalog.AskRun] takes it.
+func (f *Fleet) Asked() placement.AskedRun {
+	return placement.AskedRun{Files: f.files, Folder: f.cfg.Folder}
+}
+
 func (f *Fleet) newest() int64 { return newest(f.cfg.Set) }
 
 func newest(set *migrate.Set) int64 {
