@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -87,18 +88,10 @@ func (c *copier) walk(ctx context.Context, source *pgx.Conn, p table.Pair, done 
 		return err
 	}
 	d := &division{pair: p, width: width}
-	give := func(n int, b bounds) error {
-		select {
-		case jobs <- job{division: d, n: n, bounds: b}:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 	n, lo := 0, []string(nil)
 	for _, e := range done {
-		if e.n > n { // those who copied it died: no more than they had in hand
-			if err := give(n, bounds{lo: lo, hi: e.bounds.lo}); err != nil {
+		if !slices.Equal(lo, e.bounds.lo) { // those who copied what is between died: no more than they had in hand
+			if err := give(ctx, jobs, job{division: d, n: n, bounds: bounds{lo: lo, hi: e.bounds.lo}}); err != nil {
 				return err
 			}
 		}
@@ -113,7 +106,7 @@ func (c *copier) walk(ctx context.Context, source *pgx.Conn, p table.Pair, done 
 		if err != nil {
 			return err
 		}
-		if err := give(n, bounds{lo: lo, hi: hi}); err != nil {
+		if err := give(ctx, jobs, job{division: d, n: n, bounds: bounds{lo: lo, hi: hi}}); err != nil {
 			return err
 		}
 		if hi == nil {
@@ -133,8 +126,9 @@ func bound(ctx context.Context, source *pgx.Conn, p table.Pair, lo []string, row
 	for i, k := range p.SourceKey {
 		texts[i] = table.Quoted([]string{k}, "") + "::text"
 	}
-	q := fmt.Sprintf("select array[%s] from %s where %s order by %s offset %d limit 1", strings.Join(texts, ", "), p.Source.From(),
-		bounds{lo: lo}.where(p), table.Quoted(p.SourceKey, ""), rows-1)
+	key := table.Quoted(p.SourceKey, "")
+	q := fmt.Sprintf("select array[%s] from (select %[2]s from %[3]s where %[4]s order by %[2]s offset %[5]d limit 1) last", // only one is written as text
+		strings.Join(texts, ", "), key, p.Source.From(), bounds{lo: lo}.where(p), rows-1)
 	var hi []string
 	err := source.QueryRow(ctx, q, pgx.QueryExecModeExec).Scan(&hi)
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -49,11 +49,14 @@ func Load(ctx context.Context, target *pgx.Conn, move string, pairs []table.Pair
 	return c, nil
 }
 
+// complete tells whether chunks follow each other from the first key to the last.
 func complete(chunks []entry) bool {
+	lo := []string(nil)
 	for i, e := range chunks {
-		if e.n != i || (e.bounds.hi == nil) != (i == len(chunks)-1) {
+		if !slices.Equal(lo, e.bounds.lo) || (e.bounds.hi == nil) != (i == len(chunks)-1) {
 			return false
 		}
+		lo = e.bounds.hi
 	}
 	return len(chunks) > 0
 }

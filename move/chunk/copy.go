@@ -38,7 +38,7 @@ type Config struct {
 	// Since is the transaction id at which the stream's slot was known to be there: of every transaction from it on, the stream has
 	// all changes. 0: there is no stream.
 	Since   uint64
-	Workers int   // chunks at once; default: 1
+	Workers int   // chunks that are written at once, while the next of each worker is read; default: 1
 	Size    int64 // bytes of a chunk, roughly; default: 16 MiB
 	// Rate is how many bytes a second all workers together bring over at most, as they are sent, and within one database as the rows
 	// lie in the table. Chunks are smaller then. A table that has to be copied as one chunk within a database goes at once. 0: as many
@@ -77,8 +77,9 @@ func Copy(ctx context.Context, cfg Config) (Progress, error) {
 type copier struct {
 	Config
 	pace *pace
-	mu   sync.Mutex // guards done and divisions, and Progress being called once at a time
+	mu   sync.Mutex // guards done, anew and divisions, and Progress being called once at a time
 	done Progress
+	anew []job // tables that are to be copied as one chunk when all chunks are copied
 }
 
 // job is a chunk to be copied.
@@ -90,16 +91,41 @@ type job struct {
 }
 
 func (c *copier) run(ctx context.Context) error {
+	if err := c.share(ctx, c.Workers, c.plan); err != nil || len(c.anew) == 0 {
+		return err
+	}
+	return c.share(ctx, 1, func(ctx context.Context, jobs chan<- job) error {
+		for _, j := range c.anew {
+			if err := give(ctx, jobs, j); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// share has workers do what plan hands out.
+func (c *copier) share(ctx context.Context, workers int, plan func(context.Context, chan<- job) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	jobs := make(chan job)
 	group.Go(func() error {
 		defer close(jobs)
-		return c.plan(ctx, jobs)
+		return plan(ctx, jobs)
 	})
-	for range c.Workers {
+	for range workers {
 		group.Go(func() error { return c.work(ctx, jobs) })
 	}
 	return group.Wait()
+}
+
+// give hands out a job.
+func give(ctx context.Context, jobs chan<- job, j job) error {
+	select {
+	case jobs <- j:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // add counts what has come to the target.

@@ -47,35 +47,11 @@ func conflict(p table.Pair, err error) error {
 // one snapshot, as the source never had the value twice.
 //
 // What was copied of it goes in the transaction that brings all of it, so that whoever dies over this leaves the chunks as they were:
-// the next copy meets what this one has met. Nobody else may be copying the table then, so it is done by the last worker that has a
-// chunk of it in hand.
+// the next copy meets what this one has met. Nobody else may be copying the table then, so it is done when all chunks are.
 type division struct {
 	pair  table.Pair
 	width int64 // of a row, roughly
-
-	// guarded by the copier's mu
-	inHand int  // chunks that are being copied
-	whole  bool // no more chunks
-}
-
-// take begins a chunk. It is false when the table is not copied in chunks any more.
-func (c *copier) take(d *division) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if d.whole {
-		return false
-	}
-	d.inHand++
-	return true
-}
-
-// put ends a chunk, and with it all others if the rows of several are entangled. It is true when the table is to be copied anew now.
-func (c *copier) put(d *division, entangled bool) (anew bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	d.inHand--
-	d.whole = d.whole || entangled
-	return d.whole && d.inHand == 0
+	whole bool  // no more chunks; guarded by the copier's mu
 }
 
 // divided tells whether the table is still copied in chunks.
@@ -83,6 +59,16 @@ func (c *copier) divided(d *division) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !d.whole
+}
+
+// unite leaves a table to be copied anew, once.
+func (c *copier) unite(d *division) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !d.whole {
+		d.whole = true
+		c.anew = append(c.anew, job{division: d, anew: true})
+	}
 }
 
 // forget removes what is copied of a table, with its entries in the ledger, and returns how much that was.

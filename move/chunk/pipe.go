@@ -6,8 +6,8 @@ import (
 )
 
 // A pipe holds up to pipeBlocks blocks of pipeBlock bytes between who reads from the source and who writes to the target: PostgreSQL
-// sends row by row, and each would otherwise cost two a meeting.
-const pipeBlock, pipeBlocks = 64 << 10, 16
+// sends row by row, and each would otherwise cost two a meeting. A block is what pgconn's CopyFrom sends as one message of 64 KiB.
+const pipeBlock, pipeBlocks = 64<<10 - len("dsize"), 16
 
 // errAbandoned is what a writer gets whose reader has left.
 var errAbandoned = errors.New("nobody reads any more")
@@ -16,7 +16,7 @@ var errAbandoned = errors.New("nobody reads any more")
 type pipe struct {
 	full  chan []byte
 	empty chan []byte
-	left  chan struct{} // closed: the reader has left
+	left  <-chan struct{} // closed: the reader has left
 
 	writing []byte // the writer's
 	bytes   int64  // that the reader has taken
@@ -25,8 +25,9 @@ type pipe struct {
 	err     error // of the writer; set before full is closed
 }
 
-func newPipe() *pipe {
-	p := &pipe{full: make(chan []byte, pipeBlocks), empty: make(chan []byte, pipeBlocks), left: make(chan struct{})}
+// newPipe makes a pipe whose reader leaves when left is closed.
+func newPipe(left <-chan struct{}) *pipe {
+	p := &pipe{full: make(chan []byte, pipeBlocks), empty: make(chan []byte, pipeBlocks), left: left}
 	for range pipeBlocks {
 		p.empty <- nil // made when it is needed
 	}
@@ -87,5 +88,12 @@ func (p *pipe) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// abandon lets the writer go. The reader may not read after it.
-func (p *pipe) abandon() { close(p.left) }
+// drain reads what is left, for nobody.
+func (p *pipe) drain() {
+	if p.block != nil {
+		p.empty <- p.block[:0]
+	}
+	for block := range p.full {
+		p.empty <- block[:0]
+	}
+}

@@ -14,97 +14,145 @@ import (
 	"github.com/landlord-go/landlord/move/table"
 )
 
-// worker copies one chunk after the other.
-type worker struct {
-	*copier
-	jobs <-chan job
-	anew *division // a table that is this worker's to copy anew
+// work copies chunks until there are no more.
+func (c *copier) work(ctx context.Context, jobs <-chan job) error {
+	return c.open(ctx, func(source, target *pgx.Conn) error {
+		if c.SameDatabase {
+			return c.insertAll(ctx, target, jobs)
+		}
+		// The source sends the next chunk while the target is not done with this one.
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		sent, gone, ended := make(chan *sending, 1), make(chan struct{}), make(chan error, 1)
+		go func() {
+			defer close(sent)
+			ended <- c.sendAll(ctx, source, jobs, sent, gone)
+		}()
+		err := c.receiveAll(ctx, target, sent)
+		close(gone)
+		cancel()
+		if failed := <-ended; err == nil || failed != nil && !errors.Is(failed, errAbandoned) && !errors.Is(failed, context.Canceled) {
+			return failed // the target was told of it, and its error only repeats it
+		}
+		return err
+	})
 }
 
-// work copies chunks until there are no more. One that was broken off costs its sessions.
-func (c *copier) work(ctx context.Context, jobs <-chan job) error {
-	w := &worker{copier: c, jobs: jobs}
-	for more := true; more; {
-		err := c.open(ctx, func(source, target *pgx.Conn) (err error) {
-			more, err = w.run(ctx, source, target)
-			return err
-		})
-		if err != nil {
+// next is the next chunk to be copied; false: there is none.
+func (c *copier) next(ctx context.Context, jobs <-chan job) (job, bool, error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return job{}, false, ctx.Err()
+		case j, ok := <-jobs:
+			if !ok || j.anew || c.divided(j.division) {
+				return j, ok, nil
+			}
+		}
+	}
+}
+
+// written counts a chunk that the target has, or says why it has not. A table whose rows are entangled is left to be copied anew.
+func (c *copier) written(j job, e entry, gone Progress, err error) error {
+	switch {
+	case err == nil:
+		c.add(Progress{Rows: e.rows - gone.Rows, Bytes: e.bytes - gone.Bytes})
+		return nil
+	case entangled(err) && !j.bounds.all():
+		c.unite(j.division)
+		return nil
+	default:
+		return j.failed(conflict(j.pair, err))
+	}
+}
+
+func (j job) failed(err error) error {
+	if j.anew {
+		return fmt.Errorf("table %s, anew as one chunk: %w", j.pair.Source.Name, err)
+	}
+	return fmt.Errorf("chunk %d of table %s: %w", j.n, j.pair.Source.Name, err)
+}
+
+// sending is a chunk on its way from one server to the other.
+type sending struct {
+	job
+	out, in string // the statements
+	pipe    *pipe
+	entry   entry // the snapshot is there when the pipe has ended
+}
+
+// sendAll has the source send chunks until there are no more, and hands out each when it begins. Nobody receives any more once gone is
+// closed.
+func (c *copier) sendAll(ctx context.Context, source *pgx.Conn, jobs <-chan job, sent chan<- *sending, gone <-chan struct{}) error {
+	for {
+		j, ok, err := c.next(ctx, jobs)
+		if !ok {
 			return err
 		}
+		s := &sending{job: j, pipe: newPipe(gone), entry: entry{n: j.n, bounds: j.bounds}}
+		s.out, s.in = statements(j.pair, j.bounds)
+		select {
+		case sent <- s:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		err = c.view(ctx, source, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, &s.entry, func(pgx.Tx) error {
+			w := &pacedWriter{pace: c.pace, ctx: ctx, w: s.pipe}
+			_, err := source.PgConn().CopyTo(ctx, w, s.out)
+			if err == nil {
+				err = w.settle()
+			}
+			return err
+		})
+		s.pipe.finish(err)
+		if err != nil {
+			return j.failed(fmt.Errorf("read from the source: %w", err))
+		}
+	}
+}
+
+// receiveAll writes chunks to the target until there are no more.
+func (c *copier) receiveAll(ctx context.Context, target *pgx.Conn, sent <-chan *sending) error {
+	for s := range sent {
+		var gone Progress
+		err := pgx.BeginFunc(ctx, target, func(tx pgx.Tx) (err error) {
+			if gone, err = c.prepare(ctx, tx, s.job); err != nil {
+				return err
+			}
+			tag, err := target.PgConn().CopyFrom(ctx, s.pipe, s.in)
+			if err != nil {
+				return fmt.Errorf("write to the target: %w", err)
+			}
+			s.entry.rows, s.entry.bytes = tag.RowsAffected(), s.pipe.bytes
+			return s.entry.write(ctx, tx, c.Move, s.pair.Source.Name)
+		})
+		if err = c.written(s.job, s.entry, gone, err); err != nil {
+			return err
+		}
+		s.pipe.drain() // of a chunk that the target would not have
 	}
 	return nil
 }
 
-// run copies chunks until there are no more, or until one was broken off.
-func (w *worker) run(ctx context.Context, source, target *pgx.Conn) (more bool, err error) {
+// insertAll copies chunks within a database until there are no more.
+func (c *copier) insertAll(ctx context.Context, target *pgx.Conn, jobs <-chan job) error {
 	for {
-		if d := w.anew; d != nil {
-			w.anew = nil
-			if err := w.copy(ctx, source, target, job{division: d, anew: true}); err != nil {
-				return false, fmt.Errorf("table %s, anew as one chunk: %w", d.pair.Source.Name, conflict(d.pair, err))
-			}
+		j, ok, err := c.next(ctx, jobs)
+		if !ok {
+			return err
 		}
-		select {
-		case <-ctx.Done():
-			return false, ctx.Err()
-		case j, ok := <-w.jobs:
-			if !ok {
-				return false, nil
-			}
-			if !w.take(j.division) {
-				continue
-			}
-			err := w.copy(ctx, source, target, j)
-			broken := entangled(err) && !j.bounds.all()
-			if err != nil && !broken {
-				return false, fmt.Errorf("chunk %d of table %s: %w", j.n, j.pair.Source.Name, conflict(j.pair, err))
-			}
-			if w.put(j.division, broken) {
-				w.anew = j.division
-			}
-			if broken {
-				return true, nil
-			}
+		e := entry{n: j.n, bounds: j.bounds}
+		gone, err := c.insert(ctx, target, j, &e)
+		if failed := c.written(j, e, gone, err); failed != nil {
+			return failed
+		}
+		if err != nil || j.anew { // came to nothing, or at once
+			continue
+		}
+		if err := c.pace.pay(ctx, e.bytes); err != nil {
+			return err
 		}
 	}
-}
-
-// copy brings one chunk to the target.
-func (c *copier) copy(ctx context.Context, source, target *pgx.Conn, j job) (err error) {
-	e := entry{n: j.n, bounds: j.bounds}
-	var gone Progress
-	if c.SameDatabase {
-		gone, err = c.insert(ctx, target, j, &e)
-	} else {
-		gone, err = c.send(ctx, source, target, j, &e)
-	}
-	if err != nil {
-		return err
-	}
-	c.add(Progress{Rows: e.rows - gone.Rows, Bytes: e.bytes - gone.Bytes})
-	if !c.SameDatabase || j.anew { // paid for, or gone at once
-		return nil
-	}
-	return c.pace.pay(ctx, e.bytes)
-}
-
-// send copies from one server to the other.
-func (c *copier) send(ctx context.Context, source, target *pgx.Conn, j job, e *entry) (gone Progress, err error) {
-	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	err = c.view(ctx, source, opts, e, func(pgx.Tx) error {
-		return pgx.BeginFunc(ctx, target, func(tx pgx.Tx) error {
-			if gone, err = c.prepare(ctx, tx, j); err != nil {
-				return err
-			}
-			out, in := statements(j.pair, j.bounds)
-			if e.rows, e.bytes, err = c.transfer(ctx, source, target, out, in); err != nil {
-				return err
-			}
-			return e.write(ctx, tx, c.Move, j.pair.Source.Name)
-		})
-	})
-	return gone, err
 }
 
 // insert copies within a database. The snapshot is the writing transaction's own.
@@ -250,38 +298,6 @@ func statements(p table.Pair, b bounds) (out, in string) {
 	}
 	return fmt.Sprintf("copy (select %s from %s where %s) to stdout (format %s)", values, p.Source.From(), b.where(p), form),
 		fmt.Sprintf("copy %s (%s) from stdin (format %s)", p.Target.SQL(), columns, form)
-}
-
-// transfer runs both copies against each other.
-func (c *copier) transfer(ctx context.Context, source, target *pgx.Conn, out, in string) (rows, bytes int64, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	p := newPipe()
-	sent := make(chan error, 1)
-	pacing, stop := context.WithCancel(ctx)
-	defer stop()
-	go func() {
-		w := &pacedWriter{pace: c.pace, ctx: pacing, w: p}
-		_, err := source.PgConn().CopyTo(ctx, w, out)
-		if err == nil {
-			err = w.settle()
-		}
-		p.finish(err)
-		sent <- err
-	}()
-	tag, err := target.PgConn().CopyFrom(ctx, p, in)
-	p.abandon()
-	stop()
-	outErr := <-sent
-	switch {
-	case errors.Is(outErr, errAbandoned):
-	case outErr != nil: // the target was told of it, and its error only repeats it
-		return 0, 0, fmt.Errorf("read from the source: %w", outErr)
-	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("write to the target: %w", err)
-	}
-	return tag.RowsAffected(), p.bytes, nil
 }
 
 // end closes a session. What it did is over.
