@@ -102,7 +102,7 @@ func (c *copier) walk(ctx context.Context, source *pgx.Conn, p table.Pair, done 
 	}
 	rows := max(minRows, min(maxRows, c.Size/width))
 	for ; c.divided(d); n++ {
-		hi, err := bound(ctx, source, p, lo, rows)
+		hi, err := bound(ctx, source, p, bounds{lo: lo}, rows)
 		if err != nil {
 			return err
 		}
@@ -117,8 +117,8 @@ func (c *copier) walk(ctx context.Context, source *pgx.Conn, p table.Pair, done 
 	return nil
 }
 
-// bound returns the key of the last of the next rows behind lo, nil when there are not as many.
-func bound(ctx context.Context, source *pgx.Conn, p table.Pair, lo []string, rows int64) ([]string, error) {
+// bound returns the key of the last of the first rows within b, nil when there are not as many.
+func bound(ctx context.Context, source *pgx.Conn, p table.Pair, b bounds, rows int64) ([]string, error) {
 	if len(p.SourceKey) == 0 {
 		return nil, nil // one row at most
 	}
@@ -127,8 +127,9 @@ func bound(ctx context.Context, source *pgx.Conn, p table.Pair, lo []string, row
 		texts[i] = table.Quoted([]string{k}, "") + "::text"
 	}
 	key := table.Quoted(p.SourceKey, "")
-	q := fmt.Sprintf("select array[%s] from (select %[2]s from %[3]s where %[4]s order by %[2]s offset %[5]d limit 1) last", // only one is written as text
-		strings.Join(texts, ", "), key, p.Source.From(), bounds{lo: lo}.where(p), rows-1)
+	// Only the one that is wanted is written as text.
+	q := fmt.Sprintf("select array[%s] from (select %[2]s from %[3]s where %[4]s order by %[2]s offset %[5]d limit 1) last",
+		strings.Join(texts, ", "), key, p.Source.From(), b.where(p), rows-1)
 	var hi []string
 	err := source.QueryRow(ctx, q, pgx.QueryExecModeExec).Scan(&hi)
 	if errors.Is(err, pgx.ErrNoRows) {

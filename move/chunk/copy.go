@@ -41,8 +41,7 @@ type Config struct {
 	Workers int   // chunks that are written at once, while the next of each worker is read; default: 1
 	Size    int64 // bytes of a chunk, roughly; default: 16 MiB
 	// Rate is how many bytes a second all workers together bring over at most, as they are sent, and within one database as the rows
-	// lie in the table. Chunks are smaller then. A table that has to be copied as one chunk within a database goes at once. 0: as many
-	// as they can.
+	// lie in the table. They go by small steps then, so that nobody beside them waits for long. 0: as many as they can.
 	Rate     int64
 	Progress func(Progress) // called after each chunk, one call at a time; nil: nobody listens
 }
@@ -66,8 +65,11 @@ const defaultSize = 16 << 20
 // the same call again goes on. A copy that is complete is nothing to do. [ErrFencedOff] ends it for good, a [*ConflictError] until
 // somebody has seen to the row that is in the way.
 func Copy(ctx context.Context, cfg Config) (Progress, error) {
-	c := &copier{Config: cfg, pace: newPace(cfg.Rate)}
-	c.Workers, c.Size = cmp.Or(cfg.Workers, 1), pacedSize(cmp.Or(cfg.Size, defaultSize), cfg.Rate)
+	c := &copier{Config: cfg}
+	c.Workers, c.Size = cmp.Or(cfg.Workers, 1), cmp.Or(cfg.Size, defaultSize)
+	if cfg.Rate > 0 {
+		c.hold(cfg.Rate)
+	}
 	if err := c.run(ctx); err != nil {
 		return c.done, fmt.Errorf("copy the tenant's rows: %w", err)
 	}

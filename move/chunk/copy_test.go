@@ -114,10 +114,14 @@ func TestValuesArriveAsTheyWere(t *testing.T) {
 	t.Parallel()
 	tables, _, _ := strings.Cut(everything, "insert into")
 	source, target := end{shared, everything}, end{dedicated, tables}
-	for name, make := range map[string]func(testing.TB, end, end) *rig{"between servers": newRig, "in one database": newRigInside} {
+	for name, c := range map[string]struct {
+		make func(testing.TB, end, end) *rig
+		rate int64
+	}{"between servers": {newRig, 0}, "in one database": {newRigInside, 0}, "by steps": {newRig, 8 << 20}, "in one database by steps": {newRigInside, 8 << 20}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := make(t, source, target)
+			r := c.make(t, source, target)
+			r.Rate = c.rate
 			// Neither database writes money and xml down as the other sessions do: the copy's own settings count.
 			for _, conn := range []*pgx.Conn{r.source, r.target} {
 				name := pgx.Identifier{conn.Config().Database}.Sanitize()
@@ -171,11 +175,14 @@ func TestOneHugeRowPasses(t *testing.T) {
 	const sql = `create table files (tenant_id uuid default '` + tenant + `', id int, body bytea, primary key (tenant_id, id))`
 	r := newRig(t, end{shared, sql}, end{dedicated, sql})
 	exec(t, r.source, `insert into files (id, body) values (1, 'x'), (2, convert_to(repeat('0123456789', 5000000), 'UTF8')), (3, 'y')`)
-	done, err := chunk.Copy(t.Context(), r.Config)
-	require.NoError(t, err)
-	assert.Greater(t, done.Bytes, int64(50_000_000))
-	assert.Equal(t, "50000000 2", one[string](t, r.target, `select length(body) || ' ' || id from t_home.files order by length(body) desc limit 1`))
-	r.sameRows(t)
+	for _, rate := range []int64{0, 100 << 20} {
+		r.Move, r.Rate = uuid.NewString(), rate
+		done, err := chunk.Copy(t.Context(), r.Config)
+		require.NoError(t, err)
+		assert.Greater(t, done.Bytes, int64(50_000_000))
+		assert.Equal(t, "50000000 2", one[string](t, r.target, `select length(body) || ' ' || id from t_home.files order by length(body) desc limit 1`))
+		r.sameRows(t)
+	}
 }
 
 func TestWhoIsFencedOffWritesNothing(t *testing.T) {

@@ -58,11 +58,14 @@ func (l *limited) Read(b []byte) (int, error) {
 
 func TestCopyThatIsKilledAnywhereGoesOn(t *testing.T) {
 	t.Parallel()
-	for name, make := range map[string]func(testing.TB, end, end) *rig{"between servers": newRig, "in one database": newRigInside} {
+	for name, c := range map[string]struct {
+		make func(testing.TB, end, end) *rig
+		rate int64
+	}{"between servers": {newRig, 0}, "in one database": {newRigInside, 0}, "by steps": {newRig, 1 << 30}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := make(t, end{shared, withID}, end{dedicated, withID})
-			r.Size, r.Workers = 5000, 3
+			r := c.make(t, end{shared, withID}, end{dedicated, withID})
+			r.Size, r.Workers, r.Rate = 5000, 3, c.rate
 			exec(t, r.source, "insert into public.orders (note) select repeat('n', 50) || i from generate_series(1, 150) i")
 			exec(t, r.source, "insert into public.settings values ($1, '{}')", tenant)
 			budget := new(atomic.Int64)

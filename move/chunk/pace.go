@@ -7,42 +7,35 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// A copy that is held to a rate works in short bursts: those who share the source's processors wait for a burst to end, however long
-// the pause behind it. So bytes are paid for by the step, and a chunk is what comes over in an eighth of a second.
+// Those who share a processor or a disk with a copy wait for a burst of it to end, however long the pause behind it. So a copy that is
+// held to a rate goes by steps that take a millisecond or less, and pays for each, and one worker takes them in turn.
 const (
-	leastStep, mostStep = 8 << 10, 64 << 10 // bytes; of a rate for which that is less than a millisecond, as much as that takes
-	stepsInSecond       = 100
-	chunksInSecond      = 8
-	leastPaced          = 128 << 10 // bytes of a chunk: each has an entry in the ledger, which followers hold in memory
+	stepsInSecond   = 400
+	leastStep       = 8 << 10 // bytes; of a rate for which that is more than a second's worth, that
+	mostInStep      = 1000    // rows
+	chunksInSecond  = 2
+	leastPacedChunk = 128 << 10 // bytes: each chunk has an entry in the ledger, which followers hold in memory
+	pacedWorker     = 16 << 20  // bytes in a second that one worker brings over
 )
 
 // pace is the rate of all workers together. nil: there is none.
 type pace struct {
 	limit *rate.Limiter
-	step  int // bytes
+	step  int64 // bytes
 }
 
-// newPace returns the pace of so many bytes a second.
-func newPace(perSecond int64) *pace {
-	if perSecond == 0 {
-		return nil
-	}
-	step := int(max(min(max(perSecond/stepsInSecond, leastStep), mostStep), perSecond/1000))
-	return &pace{limit: rate.NewLimiter(rate.Limit(perSecond), step), step: step}
+// hold holds the copy to so many bytes a second.
+func (c *copier) hold(perSecond int64) {
+	step := min(max(perSecond/stepsInSecond, leastStep), perSecond)
+	c.pace = &pace{limit: rate.NewLimiter(rate.Limit(perSecond), int(step)), step: step}
+	c.Size = min(c.Size, max(perSecond/chunksInSecond, leastPacedChunk))
+	c.Workers = min(c.Workers, 1+int(perSecond/pacedWorker))
 }
 
-// pacedSize is how large a chunk is that would be of size bytes without a rate.
-func pacedSize(size, perSecond int64) int64 {
-	if perSecond == 0 {
-		return size
-	}
-	return min(size, max(perSecond/chunksInSecond, leastPaced))
-}
-
-// pay waits until n more bytes may have been brought over, or ctx ends.
+// pay waits until n more bytes may be brought over, or ctx ends.
 func (p *pace) pay(ctx context.Context, n int64) error {
-	for p != nil && n > 0 {
-		part := min(n, int64(p.step))
+	for n > 0 {
+		part := min(n, p.step)
 		if err := p.limit.WaitN(ctx, int(part)); err != nil {
 			return err
 		}
@@ -51,29 +44,21 @@ func (p *pace) pay(ctx context.Context, n int64) error {
 	return nil
 }
 
-// pacedWriter holds what is written to w to a pace, if there is one. When ctx ends, it writes no more.
-type pacedWriter struct {
+// pacedReader pays for what is read.
+type pacedReader struct {
 	pace *pace
-	ctx  context.Context //nolint:containedctx // of the copy that it is part of
-	w    io.Writer
-	owed int64 // bytes that are not paid for
+	ctx  context.Context //nolint:containedctx // of the COPY that reads
+	data []byte
 }
 
-func (w *pacedWriter) Write(b []byte) (int, error) {
-	w.owed += int64(len(b))
-	if w.pace != nil && w.owed >= int64(w.pace.step) {
-		if err := w.settle(); err != nil {
-			return 0, err
-		}
+func (r *pacedReader) Read(b []byte) (int, error) {
+	if len(r.data) == 0 {
+		return 0, io.EOF
 	}
-	return w.w.Write(b)
-}
-
-// settle pays for what is left.
-func (w *pacedWriter) settle() error {
-	if err := w.pace.pay(w.ctx, w.owed); err != nil {
-		return errAbandoned
+	n := copy(b[:min(int64(len(b)), r.pace.step)], r.data)
+	if err := r.pace.pay(r.ctx, int64(n)); err != nil {
+		return 0, err
 	}
-	w.owed = 0
-	return nil
+	r.data = r.data[n:]
+	return n, nil
 }

@@ -33,6 +33,35 @@ func TestCopyIsHeldToItsRate(t *testing.T) {
 	}
 }
 
+// What a copy that is held to a rate brings over does not depend on how the rows fall into its steps.
+func TestStepsMakeNoDifference(t *testing.T) {
+	t.Parallel()
+	for form, column := range map[string]string{"binary": "", "text": ", price money default 1.5"} { // money has no binary form of its own
+		sql := `
+create table x (tenant_id uuid default '` + tenant + `', id int, a text, b bytea, c float8` + column + `, primary key (tenant_id, id))`
+		for name, make := range map[string]func(testing.TB, end, end) *rig{"between servers": newRig, "in one database": newRigInside} {
+			t.Run(form+" "+name, func(t *testing.T) {
+				t.Parallel()
+				r := make(t, end{shared, sql}, end{dedicated, sql})
+				// Most rows are narrow; some are wider than a step, and they are the last ones.
+				exec(t, r.source, `
+insert into public.x (id, a, b, c)
+select i, case i % 5 when 0 then null when 1 then '' when 2 then E'tab\t, line\n, return\r, back\\slash, \\N, \\.' else repeat('ä', i / 1900 * 5000) || i end,
+       case i % 3 when 0 then null else decode(md5(i::text), 'hex') end, case i % 7 when 0 then 'NaN' when 1 then '-0' else i / 3.0 end
+  from generate_series(1, 2000) i`)
+				exec(t, r.source, `insert into public.x (tenant_id, id) values ($1, 1)`, other)
+				exec(t, r.source, `vacuum analyze public.x`)
+				r.Workers, r.Rate = 2, 4<<20
+				done, err := chunk.Copy(t.Context(), r.Config)
+				require.NoError(t, err)
+				assert.EqualValues(t, 2000, done.Rows)
+				r.sameRows(t)
+				assert.Less(t, r.chunks(t, "x"), 5, "steps are no chunks")
+			})
+		}
+	}
+}
+
 // A pause that would take minutes is over as soon as there is nothing to wait for.
 func TestPauseOfACopyEndsWithIt(t *testing.T) {
 	t.Parallel()

@@ -17,8 +17,11 @@ import (
 // work copies chunks until there are no more.
 func (c *copier) work(ctx context.Context, jobs <-chan job) error {
 	return c.open(ctx, func(source, target *pgx.Conn) error {
-		if c.SameDatabase {
-			return c.insertAll(ctx, target, jobs)
+		switch {
+		case c.SameDatabase:
+			return c.each(ctx, jobs, func(j job, e *entry) (Progress, error) { return c.insert(ctx, target, j, e) })
+		case c.pace != nil:
+			return c.each(ctx, jobs, func(j job, e *entry) (Progress, error) { return c.carry(ctx, source, target, j, e) })
 		}
 		// The source sends the next chunk while the target is not done with this one.
 		ctx, cancel := context.WithCancel(ctx)
@@ -53,10 +56,10 @@ func (c *copier) next(ctx context.Context, jobs <-chan job) (job, bool, error) {
 }
 
 // written counts a chunk that the target has, or says why it has not. A table whose rows are entangled is left to be copied anew.
-func (c *copier) written(j job, e entry, gone Progress, err error) error {
+func (c *copier) written(j job, rows, bytes int64, gone Progress, err error) error {
 	switch {
 	case err == nil:
-		c.add(Progress{Rows: e.rows - gone.Rows, Bytes: e.bytes - gone.Bytes})
+		c.add(Progress{Rows: rows - gone.Rows, Bytes: bytes - gone.Bytes})
 		return nil
 	case entangled(err) && !j.bounds.all():
 		c.unite(j.division)
@@ -76,9 +79,9 @@ func (j job) failed(err error) error {
 // sending is a chunk on its way from one server to the other.
 type sending struct {
 	job
-	out, in string // the statements
-	pipe    *pipe
-	entry   entry // the snapshot is there when the pipe has ended
+	rows  rows
+	pipe  *pipe
+	entry entry // the snapshot is there when the pipe has ended
 }
 
 // sendAll has the source send chunks until there are no more, and hands out each when it begins. Nobody receives any more once gone is
@@ -89,19 +92,14 @@ func (c *copier) sendAll(ctx context.Context, source *pgx.Conn, jobs <-chan job,
 		if !ok {
 			return err
 		}
-		s := &sending{job: j, pipe: newPipe(gone), entry: entry{n: j.n, bounds: j.bounds}}
-		s.out, s.in = statements(j.pair, j.bounds)
+		s := &sending{job: j, pipe: newPipe(gone), entry: entry{n: j.n, bounds: j.bounds}, rows: rowsOf(j.pair, j.bounds)}
 		select {
 		case sent <- s:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		err = c.view(ctx, source, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, &s.entry, func(pgx.Tx) error {
-			w := &pacedWriter{pace: c.pace, ctx: ctx, w: s.pipe}
-			_, err := source.PgConn().CopyTo(ctx, w, s.out)
-			if err == nil {
-				err = w.settle()
-			}
+		err = c.view(ctx, source, reading, &s.entry, func(pgx.Tx) error {
+			_, err := source.PgConn().CopyTo(ctx, s.pipe, s.rows.out())
 			return err
 		})
 		s.pipe.finish(err)
@@ -119,14 +117,14 @@ func (c *copier) receiveAll(ctx context.Context, target *pgx.Conn, sent <-chan *
 			if gone, err = c.prepare(ctx, tx, s.job); err != nil {
 				return err
 			}
-			tag, err := target.PgConn().CopyFrom(ctx, s.pipe, s.in)
+			tag, err := target.PgConn().CopyFrom(ctx, s.pipe, s.rows.into())
 			if err != nil {
 				return fmt.Errorf("write to the target: %w", err)
 			}
 			s.entry.rows, s.entry.bytes = tag.RowsAffected(), s.pipe.bytes
 			return s.entry.write(ctx, tx, c.Move, s.pair.Source.Name)
 		})
-		if err = c.written(s.job, s.entry, gone, err); err != nil {
+		if err = c.written(s.job, s.entry.rows, s.entry.bytes, gone, err); err != nil {
 			return err
 		}
 		s.pipe.drain() // of a chunk that the target would not have
@@ -134,22 +132,16 @@ func (c *copier) receiveAll(ctx context.Context, target *pgx.Conn, sent <-chan *
 	return nil
 }
 
-// insertAll copies chunks within a database until there are no more.
-func (c *copier) insertAll(ctx context.Context, target *pgx.Conn, jobs <-chan job) error {
+// each copies one chunk after the other until there are no more.
+func (c *copier) each(ctx context.Context, jobs <-chan job, copyChunk func(job, *entry) (gone Progress, err error)) error {
 	for {
 		j, ok, err := c.next(ctx, jobs)
 		if !ok {
 			return err
 		}
 		e := entry{n: j.n, bounds: j.bounds}
-		gone, err := c.insert(ctx, target, j, &e)
-		if failed := c.written(j, e, gone, err); failed != nil {
-			return failed
-		}
-		if err != nil || j.anew { // came to nothing, or at once
-			continue
-		}
-		if err := c.pace.pay(ctx, e.bytes); err != nil {
+		gone, err := copyChunk(j, &e)
+		if err := c.written(j, e.rows, e.bytes, gone, err); err != nil {
 			return err
 		}
 	}
@@ -162,13 +154,9 @@ func (c *copier) insert(ctx context.Context, conn *pgx.Conn, j job, e *entry) (g
 			if gone, err = c.prepare(ctx, tx, j); err != nil {
 				return err
 			}
-			columns, values := lists(j.pair, true)
-			tag, err := tx.Exec(ctx, fmt.Sprintf("insert into %s (%s) overriding system value select %s from %s where %s",
-				j.pair.Target.SQL(), columns, values, j.pair.Source.From(), j.bounds.where(j.pair)), pgx.QueryExecModeExec)
-			if err != nil {
+			if e.rows, err = c.insertRows(ctx, conn, j); err != nil {
 				return err
 			}
-			e.rows = tag.RowsAffected()
 			e.bytes = e.rows * j.width
 			return e.write(ctx, tx, c.Move, j.pair.Source.Name)
 		})
@@ -176,6 +164,35 @@ func (c *copier) insert(ctx context.Context, conn *pgx.Conn, j job, e *entry) (g
 			return gone, err
 		}
 	}
+}
+
+// insertRows inserts a chunk's rows, if there is a pace by steps.
+func (c *copier) insertRows(ctx context.Context, conn *pgx.Conn, j job) (rows int64, err error) {
+	columns, values := lists(j.pair, true)
+	for left, last := j.bounds, false; !last; {
+		part := left
+		if c.pace != nil {
+			if part.hi, err = bound(ctx, conn, j.pair, left, c.rowsInStep(j.width)); err != nil {
+				return 0, err
+			}
+		}
+		if last = c.pace == nil || part.hi == nil; last {
+			part.hi = left.hi
+		}
+		tag, err := conn.Exec(ctx, fmt.Sprintf("insert into %s (%s) overriding system value select %s from %s where %s",
+			j.pair.Target.SQL(), columns, values, j.pair.Source.From(), part.where(j.pair)), pgx.QueryExecModeExec)
+		if err != nil {
+			return 0, err
+		}
+		rows += tag.RowsAffected()
+		if c.pace != nil {
+			if err := c.pace.pay(ctx, tag.RowsAffected()*j.width); err != nil {
+				return 0, err
+			}
+		}
+		left.lo = part.hi
+	}
+	return rows, nil
 }
 
 // prepare makes the transaction ready for the chunk's rows.
@@ -188,6 +205,9 @@ func (c *copier) prepare(ctx context.Context, tx pgx.Tx, j job) (gone Progress, 
 
 // snapshotPause is how long a snapshot that is too early is left alone.
 const snapshotPause = 10 * time.Millisecond
+
+// reading is a transaction of one snapshot.
+var reading = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 
 // view runs fn in a transaction of conn whose snapshot is in e, and which sees all that was written before the stream began. A
 // transaction may have committed and still count as running: the snapshot is taken again until there is none of those.
@@ -284,20 +304,37 @@ func lists(p table.Pair, within bool) (columns, values string) {
 	return table.Quoted(names, ""), strings.Join(terms, ", ")
 }
 
-// statements copy a chunk out of the source and into the target. What can be sent in binary form is: it is smaller, and nothing is
-// lost in writing it down.
-func statements(p table.Pair, b bounds) (out, in string) {
+// rows are those of a chunk, on their way from one server to the other.
+type rows struct {
+	query  string // yields them
+	table  string // and columns, where they go
+	binary bool
+}
+
+// rowsOf are sent in binary form if they can be: it is smaller, and nothing is lost in writing it down.
+func rowsOf(p table.Pair, b bounds) rows {
 	columns, values := lists(p, false)
-	form := "binary"
-	if slices.ContainsFunc(p.Columns, func(name string) bool {
-		s, _ := p.Source.Column(name)
-		t, _ := p.Target.Column(name)
-		return !s.Binary || !t.Binary
-	}) {
-		form = "text"
+	return rows{
+		query: fmt.Sprintf("select %s from %s where %s", values, p.Source.From(), b.where(p)),
+		table: fmt.Sprintf("%s (%s)", p.Target.SQL(), columns),
+		binary: !slices.ContainsFunc(p.Columns, func(name string) bool {
+			s, _ := p.Source.Column(name)
+			t, _ := p.Target.Column(name)
+			return !s.Binary || !t.Binary
+		}),
 	}
-	return fmt.Sprintf("copy (select %s from %s where %s) to stdout (format %s)", values, p.Source.From(), b.where(p), form),
-		fmt.Sprintf("copy %s (%s) from stdin (format %s)", p.Target.SQL(), columns, form)
+}
+
+// out and into are the statements that copy them out of the source and into the target.
+func (r rows) out() string { return fmt.Sprintf("copy (%s) to stdout (format %s)", r.query, r.form()) }
+
+func (r rows) into() string { return fmt.Sprintf("copy %s from stdin (format %s)", r.table, r.form()) }
+
+func (r rows) form() string {
+	if r.binary {
+		return "binary"
+	}
+	return "text"
 }
 
 // end closes a session. What it did is over.
