@@ -45,10 +45,11 @@ func (c *copier) steps(ctx context.Context, source, target *pgx.Conn, j job, e *
 		data := s.end()
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		if _, err := target.PgConn().CopyFrom(ctx, &pacedReader{pace: c.pace, ctx: ctx, data: data}, q.into()); err != nil {
+		tag, err := target.PgConn().CopyFrom(ctx, &pacedReader{pace: c.pace, ctx: ctx, data: data}, q.into())
+		if err != nil {
 			return fmt.Errorf("write to the target: %w", err)
 		}
-		e.rows, e.bytes = e.rows+s.rows, e.bytes+int64(len(data))
+		e.rows, e.bytes = e.rows+tag.RowsAffected(), e.bytes+int64(len(data))
 		s.clear()
 		return nil
 	}
